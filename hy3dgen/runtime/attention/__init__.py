@@ -1,0 +1,9 @@
+"""``attend(q, k, v)``: the only door to attention in this package. One file a back end.
+
+Networks call ``attend`` and know no back end. Which one answers is chosen in one place: ``use_backend`` for a
+block of code, else the environment variable ``ATTN_BACKEND``, else 'auto'.
+"""
+
+from hy3dgen.runtime.attention.door import BACKENDS, attend, resolve_backend, use_backend
+
+__all__ = ["BACKENDS", "attend", "resolve_backend", "use_backend"]

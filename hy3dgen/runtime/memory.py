@@ -1,0 +1,62 @@
+"""Memory figures of a device and of this process, in bytes."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import TYPE_CHECKING
+
+from hy3dgen.runtime.device import CUDA, MPS
+
+if TYPE_CHECKING:
+    import torch
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+def release_cached(device: torch.device) -> None:
+    """Give memory that nothing uses back to the device."""
+    import torch
+
+    gc.collect()
+    if device.type == CUDA:
+        torch.cuda.empty_cache()
+    elif device.type == MPS:
+        torch.mps.empty_cache()
+
+
+def reset_peaks(device: torch.device) -> None:
+    """Start the device's peak counters afresh (CUDA only; elsewhere nothing counts)."""
+    import torch
+
+    if device.type == CUDA:
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_allocated_bytes(device: torch.device) -> int:
+    """Most bytes torch had allocated since the last reset; what is held now on MPS, 0 on the CPU."""
+    import torch
+
+    if device.type == CUDA:
+        return torch.cuda.max_memory_allocated(device)
+    return torch.mps.current_allocated_memory() if device.type == MPS else 0
+
+
+def peak_reserved_bytes(device: torch.device) -> int:
+    """Most bytes torch had reserved from the driver since the last reset; 0 on the CPU."""
+    import torch
+
+    if device.type == CUDA:
+        return torch.cuda.max_memory_reserved(device)
+    return torch.mps.driver_allocated_memory() if device.type == MPS else 0
+
+
+def peak_host_bytes() -> int:
+    """Most resident memory this process has had so far; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows has no resource module
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
