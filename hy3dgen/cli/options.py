@@ -1,0 +1,170 @@
+"""The options that both scripts share, declared once, in groups; and the parser that turns argv into values.
+
+Every default is None and dropped, so that only ``jobs.options`` and the catalogue have defaults.
+Nothing here imports torch, so ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import hy3dgen
+from hy3dgen.errors import UsageError
+from hy3dgen.jobs.options import ATTENTION, DECODERS, DTYPES, ORIGINS, REMBG_MODES, UNITS, UP_AXES
+
+MODEL_NAMES = "auto, nano, 2, 2-fast, 2-turbo, 2mini, 2mini-fast, 2mini-turbo, 2mv, 2mv-fast, 2mv-turbo, 2.1"
+TEXTURES_SHOWN = ("auto", "project", "none", "paint", "paint-turbo")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that raises UsageError instead of ending the process, and names the nearest option for a typing slip."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; '{self.prog} --help' lists the options")
+
+    def parse_all(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Parse, with a hint for unknown options."""
+        values, unknown = self.parse_known_args(argv)
+        if unknown:
+            known = [name for action in self._actions for name in action.option_strings]
+            near = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
+            self.error(f"unknown argument '{unknown[0]}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+        return values
+
+
+def make_parser(prog: str, description: str, groups: Sequence[Callable[[argparse.ArgumentParser], None]]) -> Parser:
+    """A parser with the given option groups; abbreviations are off, so that new options never change old scripts."""
+    parser = Parser(
+        prog=prog,
+        description=description,
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=110),
+    )
+    for add in groups:
+        add(parser)
+    parser.add_argument("--version", action="version", version=f"hy3dgen {hy3dgen.__version__}")
+    return parser
+
+
+def given(values: argparse.Namespace, names: Sequence[str]) -> dict[str, object]:
+    """What the user typed among ``names``; what was left out is dropped."""
+    return {name: getattr(values, name) for name in names if getattr(values, name, None) is not None}
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Where results go and in which frame."""
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--output",
+        metavar="PATH",
+        help="file to write, ending in .glb, .obj, .ply or .stl, or a folder (default: output/NAME.glb)",
+    )
+    _switch(group, "--overwrite", "replace existing files; without it a new name gets a number")
+    group.add_argument("--report", metavar="FILE", help="JSON report of the run (default: beside the mesh, NAME.json)")
+    _switch(group, "--no-report", "write no report file; the GLB keeps its own copy")
+    group.add_argument(
+        "--preview", metavar="FILE.png", help="picture of four views (default: beside the mesh, NAME.png)"
+    )
+    _switch(group, "--no-preview", "render no preview")
+    group.add_argument("--units", choices=UNITS, help="unit of one step in the written file (default: m)")
+    group.add_argument("--up", choices=UP_AXES, help="axis that points up in the written file (default: y)")
+    group.add_argument("--origin", choices=ORIGINS, help="where the origin lies: centre of the object or of its base")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which model, and how it samples and decodes."""
+    group = parser.add_argument_group("shape")
+    group.add_argument(
+        "--model",
+        metavar="NAME",
+        help=f"{MODEL_NAMES}, a folder in the official layout, or a hub id (default: auto, what this machine has)",
+    )
+    group.add_argument("--steps", type=_whole, metavar="N", help="sampling steps (default: the model's own)")
+    group.add_argument(
+        "--guidance", type=_number, metavar="X", help="guidance scale; higher follows the picture more closely"
+    )
+    group.add_argument(
+        "--octree-resolution",
+        type=_whole,
+        metavar="N",
+        help="cells of the field along each axis (default: the model's own)",
+    )
+    group.add_argument(
+        "--decoder", choices=DECODERS, help="how the field is read (default: hierarchical, same mesh as dense)"
+    )
+    group.add_argument("--faces", type=_whole, metavar="N", help="most triangles of the result (default: 40000)")
+    group.add_argument("--seed", type=_whole, metavar="N", help="start of the random numbers (default: 0)")
+
+
+def add_texture_options(parser: argparse.ArgumentParser) -> None:
+    """How the mesh is coloured."""
+    group = parser.add_argument_group("texture")
+    group.add_argument(
+        "--texture",
+        choices=TEXTURES_SHOWN,
+        help="project: carry the picture onto the mesh and fill the rest; paint: the official texture model; none "
+        "(default: auto, what suits the model)",
+    )
+    group.add_argument(
+        "--texture-size", type=_whole, metavar="PIXELS", help="width and height of the texture, in pixels"
+    )
+
+
+def add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """What happens to a picture before it reaches the model."""
+    group = parser.add_argument_group("picture")
+    group.add_argument(
+        "--rembg",
+        choices=REMBG_MODES,
+        help="background removal: auto (CPU, with a simple fallback), cpu or gpu (strict), off (default: auto)",
+    )
+    group.add_argument(
+        "--max-image-size",
+        type=_whole,
+        metavar="PIXELS",
+        help="longer side of the picture at most, in pixels (default: 1024)",
+    )
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """Where the work runs."""
+    group = parser.add_argument_group("machine")
+    group.add_argument("--device", metavar="NAME", help="auto, cuda, cuda:N, mps or cpu (default: auto)")
+    group.add_argument("--dtype", choices=DTYPES, help="number format (default: auto: fp16 on GPUs, fp32 on the CPU)")
+    group.add_argument("--attention", choices=ATTENTION, help="attention kernel (default: auto, or ATTN_BACKEND)")
+    _switch(group, "--offline", "never use the network")
+
+
+def add_talk_options(parser: argparse.ArgumentParser) -> None:
+    """How much the program says."""
+    group = parser.add_argument_group("messages")
+    _switch(group, "--quiet", "say nothing but errors; paths of results are still printed")
+    _switch(group, "--verbose", "say more, and show the traceback of an error", short="-v")
+
+
+def _switch(group: argparse._ArgumentGroup, name: str, text: str, short: str | None = None) -> None:
+    names = (short, name) if short else (name,)
+    group.add_argument(*names, action="store_const", const=True, default=None, help=text)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from error
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from error
+
+
+def argv_of(argv: Sequence[str] | None) -> list[str]:
+    """The arguments as a list, from the process when none are given."""
+    return list(sys.argv[1:] if argv is None else argv)

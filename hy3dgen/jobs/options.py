@@ -1,0 +1,147 @@
+"""What a user can ask of a job, as one frozen value: its defaults and its checks live here and nowhere else.
+
+What depends on the model (steps, guidance, decoder, faces, texture) is None here and filled from the catalogue.
+Importing this module pulls in nothing heavy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from hy3dgen.errors import UsageError
+
+TEXTURES = ("auto", "project", "none", "paint", "paint-turbo")
+DECODERS = ("hierarchical", "dense", "flashvdm")
+REMBG_MODES = ("auto", "cpu", "gpu", "off")
+UNITS = ("m", "cm", "mm")
+UP_AXES = ("y", "z")
+ORIGINS = ("centre", "base")
+DTYPES = ("auto", "fp32", "fp16", "bf16")
+ATTENTION = ("auto", "sdpa", "xformers", "sage", "flash", "sliced")
+
+# option: (least, most, unit), both ends allowed
+RANGES: dict[str, tuple[float, float, str]] = {
+    "steps": (1, 1000, "steps"),
+    "guidance": (-1, 100, ""),
+    "octree_resolution": (16, 1024, "cells along each axis"),
+    "faces": (4, 10_000_000, "triangles"),
+    "texture_size": (64, 8192, "pixels"),
+    "max_image_size": (64, 16384, "pixels"),
+    "seed": (0, 2**63 - 1, ""),
+}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "texture": TEXTURES,
+    "decoder": DECODERS,
+    "rembg": REMBG_MODES,
+    "units": UNITS,
+    "up": UP_AXES,
+    "origin": ORIGINS,
+    "dtype": DTYPES,
+    "attention": ATTENTION,
+}
+WHOLE_NUMBERS = ("steps", "octree_resolution", "faces", "texture_size", "max_image_size", "seed")
+# They change where and how fast a result is made, or what else is written, but not what it is.
+NOT_PART_OF_THE_RESULT = ("offline", "preview")
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """Everything that shapes a result, apart from the pictures themselves.
+
+    model: name in the catalogue, 'auto', a folder in the official layout, or a hub id
+    texture: 'auto' (what suits the model), 'project', 'none', 'paint', 'paint-turbo'
+    steps, guidance, octree_resolution, decoder, faces, texture_size: None for the model's own default;
+        faces in triangles, texture_size in pixels along one side
+    seed: starts the noise; the same seed gives the same file on the same machine's CPU
+    max_image_size: longer side to which a picture is reduced before anything else, pixels
+    rembg: how the background is removed
+    device, dtype, attention: where and how the networks run; 'auto' chooses by the machine
+    units, up, origin: scale and frame of the written file
+    unwrap: make new UVs even when the given mesh has some
+    offline: never use the network
+    preview: render the preview picture
+
+    Raises UsageError for a value out of range, naming option, value and what is allowed.
+    """
+
+    model: str = "auto"
+    texture: str = "auto"
+    steps: int | None = None
+    guidance: float | None = None
+    octree_resolution: int | None = None
+    decoder: str | None = None
+    faces: int | None = None
+    texture_size: int | None = None
+    seed: int = 0
+    max_image_size: int = 1024
+    rembg: str = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
+    attention: str = "auto"
+    units: str = "m"
+    up: str = "y"
+    origin: str = "centre"
+    unwrap: bool = False
+    offline: bool = False
+    preview: bool = True
+
+    def __post_init__(self) -> None:
+        for name in RANGES:
+            _check_range(name, getattr(self, name))
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                raise UsageError(f"{flag(name)} is '{value}'; use one of {', '.join(allowed)}")
+        if not isinstance(self.model, str) or not self.model:
+            raise UsageError(f"--model is {self.model!r}; give a model's name, a folder or a hub id")
+
+    def with_(self, **changes: Any) -> JobOptions:
+        """A copy with some options replaced, checked again."""
+        return replace(self, **changes)
+
+    def filled(self, defaults: Mapping[str, Any]) -> JobOptions:
+        """A copy in which every option that is still None takes the model's default."""
+        open_names = [f.name for f in fields(self) if getattr(self, f.name) is None]
+        return self.with_(**{name: defaults[name] for name in open_names if defaults.get(name) is not None})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as they stand in a report."""
+        return asdict(self)
+
+    def result_part(self) -> dict[str, Any]:
+        """The options that decide what the result is; equal ones with equal inputs give equal files."""
+        return {name: value for name, value in asdict(self).items() if name not in NOT_PART_OF_THE_RESULT}
+
+
+def options_from(values: Mapping[str, Any]) -> JobOptions:
+    """JobOptions from keyword values, None dropped.
+
+    Raises TypeError for an unknown name, with the nearest valid one; UsageError for a bad value.
+    """
+    names = [f.name for f in fields(JobOptions)]
+    for name in values:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; options are {', '.join(names)}"
+            raise TypeError(f"unknown option '{name}'{hint}")
+    return JobOptions(**{name: value for name, value in values.items() if value is not None})
+
+
+def flag(name: str) -> str:
+    """The command-line spelling of an option."""
+    return "--" + name.replace("_", "-")
+
+
+def _check_range(name: str, value: Any) -> None:
+    if value is None:
+        return
+    least, most, unit = RANGES[name]
+    kind = "a whole number" if name in WHOLE_NUMBERS else "a number"
+    right_type = isinstance(value, int) if name in WHOLE_NUMBERS else isinstance(value, (int, float))
+    if not right_type or isinstance(value, bool) or not math.isfinite(value) or not least <= value <= most:
+        unit_words = f" {unit}" if unit else ""
+        raise UsageError(f"{flag(name)} is {value}; it must be {kind} from {least} to {most}{unit_words}")
