@@ -42,7 +42,7 @@ class ConsistencyFlowMatchEulerDiscreteSchedulerOutput(BaseOutput):
     pred_original_sample: torch.Tensor
 
 
-class _FlowTimeTable(SchedulerMixin, ConfigMixin):
+class _FlowTimeTable(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own bases disagree
     """What both schedulers share: the step counter and the σ table with its terminal 1.
 
     ``timesteps`` (n,) float32 = σ · num_train_timesteps; ``_table`` (n + 1,) float32 σ with the terminal 1.
@@ -69,7 +69,12 @@ class _FlowTimeTable(SchedulerMixin, ConfigMixin):
         self._begin_index = begin_index
 
     def __len__(self) -> int:
-        return int(self.config.num_train_timesteps)
+        return int(self._options.num_train_timesteps)
+
+    @property
+    def _options(self) -> Any:
+        """The constructor's arguments; ``config`` reads as a plain dict to type checkers."""
+        return self.config
 
     @property
     def _table(self) -> torch.Tensor:
@@ -159,19 +164,19 @@ class FlowMatchEulerDiscreteScheduler(_FlowTimeTable):
         values from the first to the last entry of the constructor's (already shifted) table.
         Raises UsageError when neither is given, and for dynamic shifting without ``mu``.
         """
-        if self.config.use_dynamic_shifting and mu is None:
+        if self._options.use_dynamic_shifting and mu is None:
             raise UsageError("this scheduler was configured with use_dynamic_shifting: set_timesteps() needs mu")
-        total = self.config.num_train_timesteps
+        total = self._options.num_train_timesteps
         if sigmas is None:
             if num_inference_steps is None:
                 raise UsageError("set_timesteps() needs num_inference_steps or sigmas; both are None")
             values = np.linspace(total * self.sigma_max, total * self.sigma_min, num_inference_steps) / total
         else:
             values = np.asarray(sigmas, dtype=np.float64)
-        if self.config.use_dynamic_shifting and mu is not None:
+        if self._options.use_dynamic_shifting and mu is not None:
             values = self.time_shift(mu, 1.0, values)
         else:
-            shift = self.config.shift
+            shift = self._options.shift
             values = shift * values / (1 + (shift - 1) * values)
         table = torch.from_numpy(values).to(dtype=torch.float32, device=device)
         self.num_inference_steps = len(table)
@@ -255,7 +260,7 @@ class ConsistencyFlowMatchEulerDiscreteScheduler(_FlowTimeTable):
         picked = np.floor(np.linspace(0, grid, count, endpoint=False)).astype(np.int64)
         chosen = self.sigmas[torch.from_numpy(picked)]
         self.num_inference_steps = count
-        self.timesteps = (chosen * self.config.num_train_timesteps).to(device)
+        self.timesteps = (chosen * self._options.num_train_timesteps).to(device)
         self.sigmas_ = torch.cat([chosen, torch.ones(1)])
         self._restart()
 
