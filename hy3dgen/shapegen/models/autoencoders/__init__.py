@@ -1,0 +1,1 @@
+"""Networks between latents and meshes."""
