@@ -1,0 +1,122 @@
+"""Every back end against the plain reference, and input that must not hurt."""
+
+import numpy as np
+import pytest
+import torch
+
+from hy3dgen.errors import MeshError, UsageError
+from hy3dgen.rendering.rasterizers import interpolate, rasterize
+
+
+def soup(seed: int, faces: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    clip = torch.rand(faces * 2, 4, generator=generator) * 2.6 - 1.3
+    clip[:, 3] = 0.5 + torch.rand(faces * 2, generator=generator)
+    return clip, torch.randint(0, faces * 2, (faces, 3), generator=generator, dtype=torch.int32)
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+@pytest.mark.parametrize("size", [(37, 53), (64, 20), (1, 1), (2, 7)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_backends_equal_the_plain_reference(backend: str, size: tuple[int, int], seed: int) -> None:
+    clip, faces = soup(seed)
+    prior = torch.rand(size, generator=torch.Generator().manual_seed(seed)) - 0.5
+    for depth_prior in (None, prior):
+        expected = rasterize(clip, faces, size, backend="reference", depth_prior=depth_prior)
+        found = rasterize(clip, faces, size, backend=backend, depth_prior=depth_prior)
+        assert torch.equal(found.face_ids, expected.face_ids)
+        assert torch.equal(found.barycentrics, expected.barycentrics)
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch", "reference"])
+def test_hostile_corners_draw_nothing_and_hide_nothing(backend: str) -> None:
+    """NaN, infinities, overflowing areas and w = 0 once made whole pictures or endless loops."""
+    good = torch.tensor([[-0.9, -0.9, 0, 1], [0.9, -0.9, 0, 1], [0, 0.9, 0, 1]], dtype=torch.float32)
+    bad = torch.tensor(
+        [[float("nan"), 0, 0, 1], [float("inf"), 0, 0, 1], [3e38, -3e38, 0, 1], [1, 1, 0, 0], [0, 0, float("nan"), 1],
+         [-3e37, 3e37, 0, 1], [1e20, 1e20, 0, 1]]
+    )  # fmt: skip
+    clip = torch.cat([good, bad])
+    hostile = torch.tensor([[0, 1, k] for k in range(3, 10)] + [[5, 8, 9], [0, 0, 0]], dtype=torch.int32)
+    faces = torch.cat([hostile, torch.tensor([[0, 1, 2]], dtype=torch.int32)])
+    clean = rasterize(good, torch.tensor([[0, 1, 2]], dtype=torch.int32), (16, 16), backend=backend)
+    raster = rasterize(clip, faces, (16, 16), backend=backend)
+    assert torch.isfinite(raster.barycentrics).all()
+    shown = raster.face_ids[clean.covered]
+    assert (shown > 0).all()
+    assert torch.equal(
+        rasterize(clip, hostile[[0, 1, 3, 4, 8]], (16, 16), backend=backend).face_ids.max(), torch.tensor(0)
+    )
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_off_screen_and_whole_screen_faces(backend: str) -> None:
+    clip = torch.tensor(
+        [[-50, -50, 0, 1], [80, -50, 0, 1], [0, 90, 0, 1], [5, 5, 0, 1], [6, 5, 0, 1], [5, 6, 0, 1]]
+    ).float()
+    faces = torch.tensor([[3, 4, 5], [0, 1, 2]], dtype=torch.int64)
+    assert (rasterize(clip, faces, (31, 17), backend=backend).face_ids == 2).all()
+
+
+def test_a_larger_face_than_a_chunk_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hy3dgen.rendering.rasterizers import plain_torch
+
+    clip, faces = soup(5)
+    expected = rasterize(clip, faces, (90, 90), backend="torch")
+    monkeypatch.setattr(plain_torch, "PAIRS_PER_CHUNK", 100)
+    assert torch.equal(rasterize(clip, faces, (90, 90), backend="torch").face_ids, expected.face_ids)
+
+
+def test_threads_do_not_change_the_result() -> None:
+    clip, faces = soup(3)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = rasterize(clip, faces, (101, 77))
+        torch.set_num_threads(3)
+        three = rasterize(clip, faces, (101, 77))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(one.barycentrics, three.barycentrics)
+
+
+def test_empty_mesh_and_interpolation_of_background() -> None:
+    raster = rasterize(torch.zeros(0, 4), torch.zeros(0, 3, dtype=torch.int32), (4, 5))
+    assert not raster.covered.any()
+    assert torch.equal(
+        interpolate(torch.ones(1, 2), torch.zeros(1, 3, dtype=torch.int32), raster), torch.zeros(4, 5, 2)
+    )
+
+
+def test_interpolation_reproduces_linear_attributes() -> None:
+    clip, faces = soup(7)
+    clip[:, 3] = 1
+    raster = rasterize(clip, faces, (40, 30))
+    values = interpolate(clip[:, :2].contiguous(), faces, raster).numpy()
+    columns = (np.arange(30) / 29 * 2 - 1)[None, :, None]
+    rows = (np.arange(40) / 39 * 2 - 1)[:, None, None]
+    expected = np.concatenate(np.broadcast_arrays(columns, rows), axis=2)
+    covered = raster.covered.numpy()
+    np.testing.assert_allclose(values[covered], expected[covered], atol=2e-4)
+
+
+def test_errors_say_what_was_given() -> None:
+    clip, faces = soup(0)
+    with pytest.raises(MeshError, match="of 120 vertices"):
+        rasterize(clip, faces + 120, (4, 4))
+    with pytest.raises(UsageError, match="0 x 4"):
+        rasterize(clip, faces, (0, 4))
+    with pytest.raises(UsageError, match="unknown rasteriser"):
+        rasterize(clip, faces, (4, 4), backend="cr")
+    with pytest.raises(UsageError, match=r"clip \(V, 4\)"):
+        rasterize(clip[:, :3], faces, (4, 4))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_equals_the_cpu() -> None:
+    clip, faces = soup(11, 500)
+    expected = rasterize(clip, faces, (256, 200))
+    found = rasterize(clip.cuda(), faces.cuda(), (256, 200))
+    differing = (found.face_ids.cpu() != expected.face_ids).float().mean()
+    assert differing <= 0.002
