@@ -1,0 +1,137 @@
+"""Exact files from the hub: licence and disk asked first, transfers resumed, foreign errors mapped.
+
+The only module that talks to ``huggingface_hub``, which is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hy3dgen.errors import DownloadError, WeightsNotFoundError
+from hy3dgen.weights.catalogue import CatalogueEntry
+from hy3dgen.weights.licence import Accept, ensure_accepted
+
+Progress = Callable[[str, int, int | None], None]
+_SPARE_BYTES = 256 << 20  # so that a download never fills the disk to the last byte
+
+
+@dataclass(frozen=True)
+class DownloadOptions:
+    """accept: asks the user about a licence (see ``licence.ensure_accepted``).
+
+    progress: called with (file name, bytes done, bytes in all or None); None shows the hub's own bar.
+    """
+
+    accept: Accept | None = None
+    progress: Progress | None = None
+
+
+def hub_cache_folder() -> Path:
+    """Where the Hugging Face cache lies (``HF_HUB_CACHE``, ``HF_HOME``, else its default)."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE)
+
+
+def cached_file(repo: str, path: str) -> Path | None:
+    """This file of a repository when the Hugging Face cache has it; asks nobody."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, path)
+    return Path(found) if isinstance(found, str) else None
+
+
+def download_file(repo: str, path: str, entry: CatalogueEntry | None, options: DownloadOptions) -> Path | None:
+    """Fetch one file into the Hugging Face cache, resuming what an earlier try left; None when the repository lacks it.
+
+    entry: the catalogue's entry, whose licence is asked for first; None for a repository it does not know.
+    Raises LicenceError before any transfer when the licence is not accepted, WeightsNotFoundError for an unknown
+    repository, and DownloadError when the hub cannot be reached, the transfer breaks off or the disk is too small.
+    """
+    if entry is not None:
+        ensure_accepted(entry.licence, options.accept)
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    bar = _bar(options.progress, path) if options.progress is not None else None
+    try:
+        size = get_hf_file_metadata(hf_hub_url(repo, path)).size
+        _ensure_disk(size or 0, hub_cache_folder(), f"{repo}/{path}")
+        return Path(hf_hub_download(repo, path, tqdm_class=bar))
+    except LocalEntryNotFoundError as error:  # no network and nothing cached: a kind of EntryNotFoundError
+        raise _unreachable(repo, path, error) from error
+    except EntryNotFoundError:
+        return None
+    except GatedRepoError as error:
+        raise DownloadError(
+            f"repository {repo} asks for a login and its owner's consent; see its page on the hub, then log in"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise WeightsNotFoundError(f"the hub has no repository {repo}, or it is private; check the name") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise _unreachable(repo, path, error) from error
+    except Exception as error:
+        if _is_transport_error(error):
+            raise _unreachable(repo, path, error) from error
+        raise
+
+
+def _is_transport_error(error: Exception) -> bool:
+    """httpx's errors (the hub's client) do not derive from OSError, and httpx is no dependency of ours."""
+    return type(error).__module__.split(".")[0] in {"httpx", "httpcore", "hf_xet"}
+
+
+def _unreachable(repo: str, path: str, error: Exception) -> DownloadError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return DownloadError(
+        f"{repo}/{path} could not be downloaded: {reason}. Check the network and run again; what has arrived is kept "
+        "and the transfer goes on from there"
+    )
+
+
+def _ensure_disk(size_bytes: int, folder: Path, what: str) -> None:
+    """Raise DownloadError when the disk of ``folder`` cannot take this many bytes."""
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    free_bytes = shutil.disk_usage(existing).free
+    if free_bytes < size_bytes + _SPARE_BYTES:
+        raise DownloadError(
+            f"{what} takes {size_bytes / 1e9:.1f} GB but the disk of {folder} has {free_bytes / 1e9:.1f} GB free; "
+            "free some space, or set HF_HOME to a folder on another disk"
+        )
+
+
+def _bar(progress: Progress, name: str) -> type[Any]:
+    """The hub reports through a tqdm class; this one passes the figures on and draws nothing."""
+    from tqdm.auto import tqdm
+
+    class Forward(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.pop("name", None)  # the hub's own addition to tqdm's arguments
+            # A disabled bar counts nothing; a null file makes one that counts and draws nothing.
+            super().__init__(*args, **{**kwargs, "disable": False, "file": _Nowhere()})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            shown = super().update(n)
+            progress(name, int(self.n), int(self.total) if self.total else None)
+            return shown
+
+    return Forward
+
+
+class _Nowhere:
+    """A text file that keeps nothing."""
+
+    def write(self, _text: str) -> int:
+        return 0
+
+    def flush(self) -> None: ...
