@@ -1,0 +1,1 @@
+"""The paint UNet: several views of one object denoised together, looking at reference pictures."""
