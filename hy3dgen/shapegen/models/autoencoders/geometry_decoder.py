@@ -15,6 +15,10 @@ from hy3dgen.errors import UsageError
 from hy3dgen.shapegen.models.autoencoders.attention_processors import CrossAttentionProcessor
 from hy3dgen.shapegen.models.autoencoders.blocks import FourierEmbedder, Processor, ResidualCrossAttentionBlock
 
+# Values of the MLP's hidden layer computed at once on a CPU: 4 MiB in float32. Measured at width 256 (2 cores, 1 MiB of
+# second-level cache each): 110 k points a second in tiles of 1024, 77 k in one piece of 16384.
+TILE_VALUES = 1 << 20
+
 
 @dataclass(frozen=True)
 class PreparedLatents:
@@ -93,9 +97,25 @@ class CrossAttentionDecoder(nn.Module):
     def query(self, points: Tensor, prepared: PreparedLatents) -> Tensor:
         """points: (B, P, 3) in the box's units, any float dtype (the angles are computed in it).
 
-        Returns (B, P, out_channels) in the latents' dtype.
+        Returns (B, P, out_channels) in the latents' dtype. Any number of points is a good number: on the CPU they
+        are taken in tiles that stay in the cache, unless the attention processor has to see them all.
         """
-        return self.decode_embeddings(self.embed(points, prepared.dtype), prepared)
+        tile = self._tile(points)
+        if points.shape[1] <= tile:
+            return self.decode_embeddings(self.embed(points, prepared.dtype), prepared)
+        parts = [
+            self.decode_embeddings(self.embed(part, prepared.dtype), prepared) for part in points.split(tile, dim=1)
+        ]
+        return torch.cat(parts, dim=1)
+
+    def _tile(self, points: Tensor) -> int:
+        """How many points of each item to take at once."""
+        batch, count = points.shape[:2]
+        whole = type(self.cross_attn_decoder.attn.attention.attn_processor) is not CrossAttentionProcessor
+        if whole or not points.is_cpu:
+            return max(count, 1)
+        hidden = self.cross_attn_decoder.mlp.c_fc.out_features
+        return max(TILE_VALUES // (hidden * max(batch, 1)), 64)
 
     def embed(self, points: Tensor, dtype: torch.dtype) -> Tensor:
         """points: (B, P, 3) → (B, P, width') in ``dtype``."""

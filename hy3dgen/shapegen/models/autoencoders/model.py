@@ -83,7 +83,7 @@ class VectsetVAE(nn.Module):
 
     @property
     def volume_decoder(self) -> Any:
-        """Features → grid; dense unless set otherwise. Made when first asked for: loading weights needs no mesh code."""
+        """Features → grid; dense unless set otherwise. Made when first asked for."""
         if self._volume_decoder is None:
             from hy3dgen.shapegen.models.autoencoders.volume_decoders import VanillaVolumeDecoder
 
@@ -217,7 +217,7 @@ class ShapeVAE(VectsetVAE):
         self.scale_factor = scale_factor
         self.latent_shape = (num_latents, embed_dim)
         self.fourier_embedder = FourierEmbedder(num_freqs=num_freqs, include_pi=include_pi)
-        self._encoder_options = {
+        self._encoder_options: dict[str, Any] = {
             "num_latents": num_latents,
             "downsample_ratio": downsample_ratio,
             "pc_size": pc_size,

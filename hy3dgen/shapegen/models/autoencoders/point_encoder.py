@@ -6,6 +6,7 @@ The random choices (which points are looked at, where the sampling starts) are a
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +35,7 @@ def fps(
     borders = _borders(src.shape[0], batch, batch_size, ptr)
     share = torch.as_tensor(0.5 if ratio is None else ratio, dtype=torch.float32, device="cpu")
     chosen = []
-    for cloud, (first, last) in enumerate(zip(borders[:-1], borders[1:], strict=True)):
+    for cloud, (first, last) in enumerate(itertools.pairwise(borders)):
         count = last - first
         if count == 0:
             continue
@@ -143,9 +144,9 @@ class PointCrossAttentionEncoder(nn.Module):
         (count_u, queries_u), (count_s, queries_s) = self.shares()
         if count_u > self.pc_size or count_s > self.pc_sharpedge_size:
             raise UsageError(
-                f"{self.num_latents} latents at downsample_ratio {self.downsample_ratio} look at {count_u} uniform and "
-                f"{count_s} sharp points, but pc_size is {self.pc_size} and pc_sharpedge_size {self.pc_sharpedge_size}; "
-                f"pass sizes of at least {count_u} and {count_s} to the VAE"
+                f"{self.num_latents} latents at downsample_ratio {self.downsample_ratio} look at {count_u} uniform "
+                f"and {count_s} sharp points, but pc_size is {self.pc_size} and pc_sharpedge_size "
+                f"{self.pc_sharpedge_size}; pass sizes of at least {count_u} and {count_s} to the VAE"
             )
         uniform, sharp = points.split([self.pc_size, self.pc_sharpedge_size], dim=1)
         data_u, query_u = _draw(uniform, count_u, queries_u, generator)
