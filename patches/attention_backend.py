@@ -1,0 +1,87 @@
+"""Description: ATTN_BACKEND chooses the attention of the shape networks. Values: auto, sdpa, xformers, sage.
+Origin: memo, technique 7 (xformers first)
+Applies-To: Hunyuan3D-2, 2.0 and 2.1 states
+Forwarded: no
+Last-Update: 2026-11-23
+
+The environment is read where both modules bind `scaled_dot_product_attention`; 'auto' keeps what was bound there.
+"""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from tools.patching.model import Place
+from tools.patching.syntax import DoesNotFit, Source, find_all, has_name
+
+BOUND = "scaled_dot_product_attention"
+CHOOSER = "attention_from_environment"
+CODE = f'''\
+def {CHOOSER}(bound):
+    """The attention that ATTN_BACKEND names, on (batch, heads, tokens, width); `bound` for 'auto'."""
+    name = os.environ.get("ATTN_BACKEND", "auto")
+    if name == "auto":
+        return bound
+    if name == "sdpa":
+        import torch.nn.functional
+
+        return torch.nn.functional.{BOUND}
+    if name == "xformers":
+        from xformers.ops import memory_efficient_attention
+
+        def with_xformers(q, k, v, **kwargs):
+            parts = (part.transpose(1, 2).contiguous() for part in (q, k, v))
+            return memory_efficient_attention(*parts).transpose(1, 2)
+
+        return with_xformers
+    if name == "sage":
+        from sageattention import sageattn
+
+        return sageattn
+    raise ValueError(f"ATTN_BACKEND={{name!r}} is unknown; use auto, sdpa, xformers or sage")
+
+
+{BOUND} = {CHOOSER}({BOUND})
+'''
+
+
+def _binds(node: cst.CSTNode) -> bool:
+    """Whether a statement at module level gives the attention function its name."""
+    if isinstance(node, cst.ClassDef | cst.FunctionDef):
+        return False
+    targets = [t.target for a in find_all(node, cst.Assign) for t in a.targets]
+    if any(isinstance(target, cst.Name) and target.value == BOUND for target in targets):
+        return True
+    aliases = [alias for imported in find_all(node, cst.ImportFrom) for alias in _aliases(imported)]
+    return any((alias.evaluated_alias or alias.evaluated_name) == BOUND for alias in aliases)
+
+
+def _aliases(node: cst.ImportFrom) -> list[cst.ImportAlias]:
+    return [] if isinstance(node.names, cst.ImportStar) else list(node.names)
+
+
+def edit(source: Source) -> None:
+    """Rebind the name behind the last statement at module level that binds it."""
+    bindings = [node for node in source.module.body if _binds(node)]
+    if not bindings:
+        nearest = "it is used without being bound here" if has_name(source.module, BOUND) else None
+        raise DoesNotFit(f"{BOUND} is not bound at module level", nearest)
+    last = source.mark(bindings[-1])
+    first, *rest = source.statements(CODE)
+    blank = [cst.EmptyLine(indent=False)] * 2
+    at = list(source.module.body).index(last) + 1
+    body = list(source.module.body)
+    new = [first.with_changes(leading_lines=blank), *rest]
+    source.module = source.module.with_changes(body=[*body[:at], *new, *body[at:]])
+    source.ensure_import("os")
+
+
+def broken(source: Source) -> str | None:
+    """The module's attention is chosen by the environment variable."""
+    return None if has_name(source.module, CHOOSER) else "ATTN_BACKEND is not read"
+
+
+PLACES = [
+    Place("hy3dgen/shapegen/models/denoisers/hunyuan3ddit.py", edit, broken),
+    Place("hy3dgen/shapegen/models/autoencoders/attention_processors.py", edit, broken),
+]

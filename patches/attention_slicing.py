@@ -1,0 +1,37 @@
+"""Description: Attention slicing where no memory-efficient kernel exists.
+  Elsewhere slicing would raise memory and time.
+Origin: memo, technique 6 (attention slicing), in its honest form
+Applies-To: Hunyuan3D-2, 2.0 and 2.1 states
+Forwarded: no
+Last-Update: 2026-11-23
+
+With torch's scaled dot-product attention, `enable_attention_slicing` replaces the fused kernel by explicit score
+matrices: more memory, not less. So it is switched on only for a torch that has no such kernel.
+"""
+
+from __future__ import annotations
+
+from patches._diffusion_stages import DELIGHT, VIEWS, made_pipeline
+from tools.patching.model import Place
+from tools.patching.syntax import Source, holds_call
+
+
+def _place(file: str, class_name: str) -> Place:
+    def edit(source: Source) -> None:
+        statement, target, _ = made_pipeline(source, class_name)
+        source.insert(
+            statement,
+            'if not hasattr(torch.nn.functional, "scaled_dot_product_attention"):\n'
+            f"    {target}.enable_attention_slicing()\n",
+        )
+        source.ensure_import("torch")
+
+    def broken(source: Source) -> str | None:
+        if holds_call(source.method(class_name, "__init__"), "enable_attention_slicing"):
+            return None
+        return f"{class_name}.__init__ never slices attention"
+
+    return Place(file, edit, broken)
+
+
+PLACES = [_place(*DELIGHT), _place(*VIEWS)]

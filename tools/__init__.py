@@ -1,0 +1,1 @@
+"""Tools for maintainers; never imported by the package."""
