@@ -5,6 +5,7 @@
     │   └── MissingExtraError    an optional package or back end that is not installed       (exit 2)
     ├── InputError               what the user gave cannot be used                           (exit 3)
     │   ├── ImageError           a picture: missing, unreadable, empty, too large
+    │   │   └── ImageNotFoundError   its path leads nowhere
     │   ├── MeshError            a mesh: missing, unreadable, empty
     │   └── NoSurfaceError       the field has no surface, so there is no mesh
     ├── WeightsError             (exit 4)
@@ -53,6 +54,10 @@ class InputError(Hy3dgenError, ValueError):
 
 class ImageError(InputError):
     """A picture that is missing, unreadable, empty or unsuitable."""
+
+
+class ImageNotFoundError(ImageError, FileNotFoundError):
+    """The path of a picture leads nowhere."""
 
 
 class MeshError(InputError):

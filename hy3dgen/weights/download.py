@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hy3dgen.errors import DownloadError, WeightsNotFoundError
-from hy3dgen.weights.catalogue import CatalogueEntry
+from hy3dgen.weights.catalogue import CatalogueEntry, in_repo
 from hy3dgen.weights.licence import Accept, ensure_accepted
 
 Progress = Callable[[str, int, int | None], None]
@@ -52,8 +52,9 @@ def download_file(repo: str, path: str, entry: CatalogueEntry | None, options: D
     Raises LicenceError before any transfer when the licence is not accepted, WeightsNotFoundError for an unknown
     repository, and DownloadError when the hub cannot be reached, the transfer breaks off or the disk is too small.
     """
-    if entry is not None:
-        ensure_accepted(entry.licence, options.accept)
+    known = [entry] if entry is not None else in_repo(repo)  # folders we have no entry for have the same owner
+    if known:
+        ensure_accepted(known[0].licence, options.accept)
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -88,7 +89,7 @@ def download_file(repo: str, path: str, entry: CatalogueEntry | None, options: D
 
 def _is_transport_error(error: Exception) -> bool:
     """httpx's errors (the hub's client) do not derive from OSError, and httpx is no dependency of ours."""
-    return type(error).__module__.split(".")[0] in {"httpx", "httpcore", "hf_xet"}
+    return type(error).__module__.startswith(("httpx", "httpcore", "hf_xet", "requests"))
 
 
 def _unreachable(repo: str, path: str, error: Exception) -> DownloadError:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 from hy3dgen.errors import WeightsDamagedError, WeightsNotFoundError
+from hy3dgen.runtime.files import sha256_of_file
 from hy3dgen.weights import catalogue
 from hy3dgen.weights.catalogue import CatalogueEntry
 from hy3dgen.weights.download import DownloadOptions
@@ -97,7 +97,7 @@ def verify(name_or_folder: str | Path) -> list[FileCheck]:
 
 def check_file(path: Path, expected_bytes: int | None = None) -> FileCheck:
     """Look through one file. expected_bytes: the published size, None when it is not known."""
-    size, digest = path.stat().st_size, sha256(path)
+    size, digest = path.stat().st_size, sha256_of_file(path)
     recorded = path.resolve().name  # the Hugging Face cache names a large file by its SHA-256
     problem = None
     if expected_bytes is not None and size != expected_bytes:
@@ -127,12 +127,6 @@ def safetensors_size(path: Path) -> int:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise WeightsDamagedError(f"{path} has an unreadable safetensors header") from error
     return 8 + length + max(ends, default=0)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _find(entry: CatalogueEntry) -> Path | None:
