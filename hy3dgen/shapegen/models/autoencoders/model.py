@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hy3dgen.errors import InputError, UsageError, WeightsDamagedError, WeightsNotFoundError
+from hy3dgen.errors import InputError, UsageError, WeightsNotFoundError
 from hy3dgen.shapegen.models.autoencoders.blocks import FourierEmbedder, Transformer
 from hy3dgen.shapegen.models.autoencoders.geometry_decoder import CrossAttentionDecoder
 from hy3dgen.shapegen.models.autoencoders.point_encoder import PointCrossAttentionEncoder, PointSelection
+from hy3dgen.shapegen.models.checkpoints import read_checkpoint
 
 ENCODER_PREFIXES = ("encoder.", "pre_kl.")
 LOGVAR_RANGE = (-30.0, 20.0)
@@ -151,31 +152,10 @@ class VectsetVAE(nn.Module):
         ignore_keys: beginnings of keys to leave out. Only tensors are unpickled, never code. Raises
         WeightsNotFoundError for a missing file and WeightsDamagedError when file or keys do not fit.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise WeightsNotFoundError(f"no checkpoint at {path}")
         state = read_checkpoint(path)
         ignored = tuple(ignore_keys)
         self.load_state_dict({key: value for key, value in state.items() if not key.startswith(ignored or ("\0",))})
         self.eval()
-
-
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The state dict in a .safetensors file or a torch pickle, its 'state_dict' entry if there is one."""
-    import pickle
-
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise WeightsDamagedError(f"{path} is no readable checkpoint of tensors: {error}") from error
-    if not isinstance(state, Mapping):
-        raise WeightsDamagedError(f"{path} holds a {type(state).__name__}, expected a state dict")
-    return dict(state.get("state_dict", state))
 
 
 class ShapeVAE(VectsetVAE):

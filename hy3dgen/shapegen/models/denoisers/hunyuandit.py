@@ -1,0 +1,438 @@
+"""``HunYuanDiTPlain``: the denoiser of the 2.1 model. Time is a token in front; skip connections join its halves.
+
+Attribute names are the keys of the published checkpoints, and the order in which heads take their channels out of
+the projections is the one the published weights were trained with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hy3dgen.errors import InputError, UsageError
+from hy3dgen.runtime.attention import attend
+from hy3dgen.shapegen.models.denoisers.moe_layers import MoEBlock
+from hy3dgen.shapegen.models.sincos import get_1d_sincos_pos_embed_from_grid
+
+NORM_EPS = 1e-6
+POOLED_WIDTH = 1024  # of the pooled condition and of additional condition tokens, whatever context_dim is
+# Keys of a condition that ``prepare_condition`` has already worked on.
+TOKENS, POOLED = "tokens", "pooled"
+
+Norm = Callable[[int], nn.Module]
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x: (B, N, dim); shift, scale: (B, dim)."""
+    return x * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
+
+
+def layer_norm(dim: int) -> nn.Module:
+    """Layer norm with weights."""
+    return nn.LayerNorm(dim, eps=NORM_EPS)
+
+
+def rms_norm(dim: int) -> nn.Module:
+    """RMS norm with weights."""
+    return nn.RMSNorm(dim, eps=NORM_EPS)
+
+
+class Timesteps(nn.Module):
+    """t → sines, then cosines, of t·scale at falling frequencies, in float32."""
+
+    def __init__(
+        self, num_channels: int, downscale_freq_shift: float = 0.0, scale: float = 1, max_period: float = 10000
+    ) -> None:
+        super().__init__()
+        self.num_channels, self.downscale_freq_shift = num_channels, downscale_freq_shift
+        self.scale, self.max_period = scale, max_period
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        """timesteps: (B,). Returns (B, num_channels)."""
+        half = self.num_channels // 2
+        exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device)
+        exponents = exponents / (half - self.downscale_freq_shift)
+        angles = timesteps.float().unsqueeze(-1) * torch.exp(-math.log(self.max_period) * exponents)
+        embedding = torch.cat([(self.scale * angles).sin(), (self.scale * angles).cos()], dim=-1)
+        return functional.pad(embedding, (0, 1)) if self.num_channels % 2 else embedding
+
+
+class TimestepEmbedder(nn.Module):
+    """Time → one token."""
+
+    def __init__(
+        self,
+        hidden_size: int,
+        frequency_embedding_size: int = 256,
+        cond_proj_dim: int | None = None,
+        out_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(hidden_size, frequency_embedding_size),
+            nn.GELU(),
+            nn.Linear(frequency_embedding_size, hidden_size if out_size is None else out_size),
+        )
+        self.time_embed = Timesteps(hidden_size)
+        if cond_proj_dim is not None:
+            self.cond_proj = nn.Linear(cond_proj_dim, frequency_embedding_size, bias=False)
+
+    def forward(self, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """t: (B,) in [0, 1]. Returns (B, 1, hidden_size). Raises UsageError for a guidance condition."""
+        if condition is not None:
+            raise UsageError(
+                "guidance_cond does not work with this denoiser: the projection that its checkpoints would hold has "
+                "four times the width of what it must be added to; leave guidance_cond out"
+            )
+        return self.mlp(self.time_embed(t).to(self.mlp[0].weight.dtype)).unsqueeze(1)
+
+
+class MLP(nn.Module):
+    """Linear to four times the width, exact GELU, Linear back."""
+
+    def __init__(self, *, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.fc1 = nn.Linear(width, width * 4)
+        self.fc2 = nn.Linear(width * 4, width)
+        self.gelu = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (…, width)."""
+        return self.fc2(self.gelu(self.fc1(x)))
+
+
+def _check_heads(width: int, num_heads: int) -> int:
+    head = width // num_heads
+    if width % num_heads or head % 8 or head > 128:
+        raise UsageError(f"{num_heads} heads at width {width}: the head width must be a multiple of 8, at most 128")
+    return head
+
+
+def _join_heads(found: Tensor) -> Tensor:
+    return found.transpose(1, 2).flatten(2)
+
+
+class CrossAttention(nn.Module):
+    """Latents look at the condition; with ``with_dca`` also at additional tokens through weights of their own."""
+
+    def __init__(
+        self,
+        qdim: int,
+        kdim: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        qk_norm: bool = False,
+        norm_layer: Norm = layer_norm,
+        with_decoupled_ca: bool = False,
+        decoupled_ca_dim: int = 16,
+        decoupled_ca_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, _check_heads(qdim, num_heads)
+        self.to_q = nn.Linear(qdim, qdim, bias=qkv_bias)
+        self.to_k = nn.Linear(kdim, qdim, bias=qkv_bias)
+        self.to_v = nn.Linear(kdim, qdim, bias=qkv_bias)
+        self.q_norm = norm_layer(self.head_dim) if qk_norm else nn.Identity()
+        self.k_norm = norm_layer(self.head_dim) if qk_norm else nn.Identity()
+        self.out_proj = nn.Linear(qdim, qdim)
+        self.with_dca, self.dca_dim, self.dca_weight = with_decoupled_ca, decoupled_ca_dim, decoupled_ca_weight
+        if with_decoupled_ca:
+            self.kv_proj_dca = nn.Linear(kdim, 2 * qdim, bias=qkv_bias)
+            self.k_norm_dca = norm_layer(self.head_dim) if qk_norm else nn.Identity()
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """x: (B, N, qdim); y: (B, M, kdim), the last decoupled_ca_dim tokens being the additional ones.
+
+        Returns (B, N, qdim).
+        """
+        batch, count, _ = x.shape
+        additional = None
+        if self.with_dca:
+            y, additional = y.split([y.shape[1] - self.dca_dim, self.dca_dim], dim=1)
+        q = self.q_norm(self.to_q(x).view(batch, count, self.num_heads, self.head_dim)).transpose(1, 2)
+        # A head takes its key and its value from neighbouring channels of keys ⊕ values, so that the first half of the
+        # heads finds both in to_k. The published weights were trained like this.
+        kv = torch.cat([self.to_k(y), self.to_v(y)], dim=-1).view(batch, -1, self.num_heads, 2 * self.head_dim)
+        k, v = kv.chunk(2, dim=-1)
+        found = _join_heads(attend(q, self.k_norm(k).transpose(1, 2), v.transpose(1, 2)))
+        if additional is not None:
+            found = found + self.dca_weight * self._look_at_additional(q, additional)
+        return self.out_proj(found)
+
+    def _look_at_additional(self, q: Tensor, y: Tensor) -> Tensor:
+        kv = self.kv_proj_dca(y).view(y.shape[0], y.shape[1], 2, self.num_heads, self.head_dim)
+        k, v = kv.unbind(dim=2)
+        return _join_heads(attend(q, self.k_norm_dca(k).transpose(1, 2), v.transpose(1, 2)))
+
+
+class Attention(nn.Module):
+    """Self-attention."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        qk_norm: bool = False,
+        norm_layer: Norm = layer_norm,
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, _check_heads(dim, num_heads)
+        self.to_q = nn.Linear(dim, dim, bias=qkv_bias)
+        self.to_k = nn.Linear(dim, dim, bias=qkv_bias)
+        self.to_v = nn.Linear(dim, dim, bias=qkv_bias)
+        self.q_norm = norm_layer(self.head_dim) if qk_norm else nn.Identity()
+        self.k_norm = norm_layer(self.head_dim) if qk_norm else nn.Identity()
+        self.out_proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, N, dim)."""
+        batch, count, _ = x.shape
+        # Head r takes three neighbouring blocks of queries ⊕ keys ⊕ values: a query may come from to_k or to_v.
+        # The published weights were trained like this.
+        joined = torch.cat([self.to_q(x), self.to_k(x), self.to_v(x)], dim=-1)
+        q, k, v = joined.view(batch, count, self.num_heads, 3 * self.head_dim).chunk(3, dim=-1)
+        q, k = self.q_norm(q), self.k_norm(k)
+        return self.out_proj(_join_heads(attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))))
+
+
+class HunYuanDiTBlock(nn.Module):
+    """(Skip connection,) self-attention, cross-attention, feed-forward; the time token is one of the tokens."""
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        *,
+        text_states_dim: int,
+        norm_layer: Norm = layer_norm,
+        qk_norm: bool = False,
+        qk_norm_layer: Norm = rms_norm,
+        qkv_bias: bool = True,
+        skip_connection: bool = False,
+        with_decoupled_ca: bool = False,
+        decoupled_ca_dim: int = 16,
+        decoupled_ca_weight: float = 1.0,
+        use_moe: bool = False,
+        num_experts: int = 8,
+        moe_top_k: int = 2,
+    ) -> None:
+        super().__init__()
+        self.use_moe = use_moe
+        self.norm1 = norm_layer(hidden_size)
+        self.attn1 = Attention(hidden_size, num_heads, qkv_bias, qk_norm, qk_norm_layer)
+        self.norm2 = norm_layer(hidden_size)
+        self.attn2 = CrossAttention(
+            hidden_size,
+            text_states_dim,
+            num_heads,
+            qkv_bias,
+            qk_norm,
+            qk_norm_layer,
+            with_decoupled_ca=with_decoupled_ca,
+            decoupled_ca_dim=decoupled_ca_dim,
+            decoupled_ca_weight=decoupled_ca_weight,
+        )
+        self.norm3 = norm_layer(hidden_size)
+        self.skip_norm = norm_layer(hidden_size) if skip_connection else None
+        self.skip_linear = nn.Linear(2 * hidden_size, hidden_size) if skip_connection else None
+        if use_moe:
+            self.moe = MoEBlock(hidden_size, num_experts, moe_top_k)
+        else:
+            self.mlp = MLP(width=hidden_size)
+
+    def forward(self, x: Tensor, text_states: Tensor, skip_value: Tensor | None = None) -> Tensor:
+        """x: (B, N, hidden); text_states: (B, M, context); skip_value: (B, N, hidden) for a block with a skip."""
+        if self.skip_linear is not None and self.skip_norm is not None:
+            assert skip_value is not None
+            x = self.skip_norm(self.skip_linear(torch.cat([skip_value, x], dim=-1)))
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x), text_states)
+        feed_forward = self.moe if self.use_moe else self.mlp
+        return x + feed_forward(self.norm3(x))
+
+
+class AttentionPool(nn.Module):
+    """Tokens → one vector: their mean looks at all of them and at itself."""
+
+    def __init__(self, spacial_dim: int, embed_dim: int, num_heads: int, output_dim: int | None = None) -> None:
+        super().__init__()
+        self.positional_embedding = nn.Parameter(torch.randn(spacial_dim + 1, embed_dim) / embed_dim**0.5)
+        self.k_proj = nn.Linear(embed_dim, embed_dim)
+        self.q_proj = nn.Linear(embed_dim, embed_dim)
+        self.v_proj = nn.Linear(embed_dim, embed_dim)
+        self.c_proj = nn.Linear(embed_dim, output_dim or embed_dim)
+        self.num_heads = num_heads
+
+    def forward(self, x: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """x: (B, spacial_dim, embed_dim). attention_mask: (B, spacial_dim), 1 = use. Returns (B, output_dim)."""
+        if x.shape[1] + 1 != self.positional_embedding.shape[0]:
+            raise InputError(
+                f"the pooled condition must have {self.positional_embedding.shape[0] - 1} tokens (text_len), "
+                f"got {x.shape[1]}"
+            )
+        mask = None
+        if attention_mask is None:
+            mean = x.mean(dim=1, keepdim=True)
+        else:
+            used = attention_mask.to(x.dtype).unsqueeze(-1)
+            mean = (x * used).sum(dim=1, keepdim=True) / used.sum(dim=1, keepdim=True)
+            mask = functional.pad(attention_mask.bool(), (1, 0), value=True)[:, None, None, :]
+        tokens = torch.cat([mean, x], dim=1) + self.positional_embedding.to(x.dtype)
+        q, k, v = (
+            part.view(part.shape[0], part.shape[1], self.num_heads, -1).transpose(1, 2)
+            for part in (self.q_proj(tokens[:, :1]), self.k_proj(tokens), self.v_proj(tokens))
+        )
+        return self.c_proj(_join_heads(attend(q, k, v, mask=mask)))[:, 0]
+
+
+class FinalLayer(nn.Module):
+    """Norm, drop the time token, project to the latents' channels."""
+
+    def __init__(self, final_hidden_size: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm_final = layer_norm(final_hidden_size)
+        self.linear = nn.Linear(final_hidden_size, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, 1 + N, hidden). Returns (B, N, out_channels)."""
+        return self.linear(self.norm_final(x)[:, 1:])
+
+
+class HunYuanDiTPlain(nn.Module):
+    """Noisy latents, time and picture tokens → velocity.
+
+    input_size: positions of the table when use_pos_emb, else unused. mlp_ratio is not used, the MLP is always four
+    times as wide. norm_type: 'layer', or anything else for RMS norm; qk_norm_type: 'rms', or anything else for
+    layer norm. The last num_moe_layers blocks have experts. text_len: condition tokens when use_attention_pooling.
+    Raises UsageError for head widths that are no multiple of 8 or over 128.
+    """
+
+    def __init__(
+        self,
+        input_size: int = 1024,
+        in_channels: int = 4,
+        hidden_size: int = 1024,
+        context_dim: int = 1024,
+        depth: int = 24,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        norm_type: str = "layer",
+        qk_norm_type: str = "rms",
+        qk_norm: bool = False,
+        text_len: int = 257,
+        with_decoupled_ca: bool = False,
+        additional_cond_hidden_state: int = 768,
+        decoupled_ca_dim: int = 16,
+        decoupled_ca_weight: float = 1.0,
+        use_pos_emb: bool = False,
+        use_attention_pooling: bool = True,
+        guidance_cond_proj_dim: int | None = None,
+        qkv_bias: bool = True,
+        num_moe_layers: int = 6,
+        num_experts: int = 8,
+        moe_top_k: int = 2,
+    ) -> None:
+        super().__init__()
+        if with_decoupled_ca and context_dim != POOLED_WIDTH:
+            raise UsageError(f"with_decoupled_ca needs context_dim {POOLED_WIDTH}, got {context_dim}")
+        self.input_size, self.depth, self.in_channels, self.out_channels = input_size, depth, in_channels, in_channels
+        self.num_heads, self.hidden_size, self.context_dim, self.text_len = (
+            num_heads,
+            hidden_size,
+            context_dim,
+            text_len,
+        )
+        self.norm = layer_norm if norm_type == "layer" else rms_norm
+        self.qk_norm = rms_norm if qk_norm_type == "rms" else layer_norm
+        self.with_decoupled_ca, self.decoupled_ca_dim = with_decoupled_ca, decoupled_ca_dim
+        self.use_pos_emb, self.use_attention_pooling = use_pos_emb, use_attention_pooling
+
+        wide = 4 * hidden_size
+        self.x_embedder = nn.Linear(in_channels, hidden_size)
+        self.t_embedder = TimestepEmbedder(hidden_size, wide, cond_proj_dim=guidance_cond_proj_dim)
+        if use_pos_emb:
+            table = get_1d_sincos_pos_embed_from_grid(hidden_size, np.arange(input_size))
+            self.register_buffer("pos_embed", torch.from_numpy(table).float().unsqueeze(0))
+        if use_attention_pooling:
+            self.pooler = AttentionPool(text_len, context_dim, num_heads=8, output_dim=POOLED_WIDTH)
+            self.extra_embedder = _two_layers(POOLED_WIDTH, wide, hidden_size)
+        if with_decoupled_ca:
+            self.additional_cond_proj = _two_layers(additional_cond_hidden_state, wide, POOLED_WIDTH)
+        self.blocks = nn.ModuleList(
+            HunYuanDiTBlock(
+                hidden_size,
+                num_heads,
+                text_states_dim=context_dim,
+                norm_layer=self.norm,
+                qk_norm=qk_norm,
+                qk_norm_layer=self.qk_norm,
+                qkv_bias=qkv_bias,
+                skip_connection=index > depth // 2,
+                with_decoupled_ca=with_decoupled_ca,
+                decoupled_ca_dim=decoupled_ca_dim,
+                decoupled_ca_weight=decoupled_ca_weight,
+                use_moe=depth - index <= num_moe_layers,
+                num_experts=num_experts,
+                moe_top_k=moe_top_k,
+            )
+            for index in range(depth)
+        )
+        self.final_layer = FinalLayer(hidden_size, self.out_channels)
+
+    def prepare_condition(self, contexts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What of the condition stays the same over all steps: pass the result instead of ``contexts``.
+
+        contexts: 'main' (B, M, context_dim), and 'additional' (B, decoupled_ca_dim, additional_cond_hidden_state) for
+        a decoupled model. Bit for bit the same results as without.
+        """
+        if TOKENS in contexts:
+            return dict(contexts)
+        tokens = contexts["main"]
+        prepared = {}
+        if self.use_attention_pooling:
+            prepared[POOLED] = self.extra_embedder(self.pooler(tokens)).unsqueeze(1)
+        if self.with_decoupled_ca:
+            tokens = torch.cat([tokens, self.additional_cond_proj(contexts["additional"])], dim=1)
+        return {TOKENS: tokens, **prepared}
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        contexts: Mapping[str, Tensor],
+        guidance_cond: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """x: (B, N, in_channels); t: (B,) in [0, 1], 0 = noise; contexts: see ``prepare_condition``, or what it
+        returned. Other keywords are for other denoisers. Returns the velocity, (B, N, in_channels).
+        """
+        condition = self.prepare_condition(contexts)
+        time = self.t_embedder(t, condition=guidance_cond)
+        if POOLED in condition:
+            time = time + condition[POOLED]
+        x = self.x_embedder(x)
+        if self.use_pos_emb:
+            if x.shape[1] != self.input_size:
+                raise InputError(f"this denoiser has positions for {self.input_size} latents, got {x.shape[1]}")
+            x = x + self.pos_embed.to(x.dtype)
+        x = torch.cat([time, x], dim=1)
+
+        middle = self.depth // 2
+        skips: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
+            x = block(x, condition[TOKENS], skips.pop() if index > middle else None)
+            if index < middle:
+                skips.append(x)
+        return self.final_layer(x)
+
+
+def _two_layers(width: int, inner: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, inner), nn.SiLU(), nn.Linear(inner, out))
