@@ -46,7 +46,9 @@ def pick_device(requested: str | torch.device | None = None) -> torch.device:
             "run 'python -m hy3dgen doctor' to see why, or use --device cpu"
         )
     if device.type == CUDA and device.index is not None and device.index >= torch.cuda.device_count():
-        raise UsageError(f"device '{requested}' does not exist; this machine has {torch.cuda.device_count()} CUDA device(s)")
+        raise UsageError(
+            f"device '{requested}' does not exist; this machine has {torch.cuda.device_count()} CUDA device(s)"
+        )
     return device
 
 

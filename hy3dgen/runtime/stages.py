@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -174,7 +174,7 @@ def steps(items: Iterable[T], *, total: int | None = None, unit: str = "step") -
     """
     record = current()
     record.unit, record.steps_done = unit, 0
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     record.steps_total = total
     _emit(record)

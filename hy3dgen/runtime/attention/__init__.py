@@ -4,6 +4,6 @@ Networks call ``attend`` and know no back end. Which one answers is chosen in on
 block of code, else the environment variable ``ATTN_BACKEND``, else 'auto'.
 """
 
-from hy3dgen.runtime.attention.door import BACKENDS, attend, resolve_backend, use_backend
+from hy3dgen.runtime.attention.door import BACKENDS, attend, availability, resolve_backend, use_backend
 
-__all__ = ["BACKENDS", "attend", "resolve_backend", "use_backend"]
+__all__ = ["BACKENDS", "attend", "availability", "resolve_backend", "use_backend"]
