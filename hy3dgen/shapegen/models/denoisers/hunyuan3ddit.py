@@ -36,7 +36,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def timestep_embedding(t: Tensor, dim: int, max_period: float = 10000, time_factor: float = 1000.0) -> Tensor:
     """t: (B,) → (B, dim), cosines then sines of time_factor·t at falling frequencies, in t's dtype.
 
-    The multiplication is done in t's dtype, the angles in float32: they reach 1000 rad, where float16 has no digits left.
+    The multiplication is done in t's dtype, the angles in float32: they reach 1000 rad, too much for float16.
     """
     half = dim // 2
     scaled = time_factor * t

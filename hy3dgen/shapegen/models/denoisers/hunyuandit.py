@@ -422,7 +422,7 @@ class HunYuanDiTPlain(nn.Module):
         if self.use_pos_emb:
             if x.shape[1] != self.input_size:
                 raise InputError(f"this denoiser has positions for {self.input_size} latents, got {x.shape[1]}")
-            x = x + self.pos_embed.to(x.dtype)
+            x = x + self.get_buffer("pos_embed").to(x.dtype)
         x = torch.cat([time, x], dim=1)
 
         middle = self.depth // 2

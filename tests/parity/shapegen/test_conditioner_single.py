@@ -1,0 +1,13 @@
+"""Picture encoders (single), against the reference."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.parity import vectors
+from tests.parity.shapegen.conditioner import check
+
+
+@pytest.mark.parametrize("path", vectors.files("shapegen", "conditioner_single"), ids=lambda p: p.stem)
+def test_conditioner_single(path: Path) -> None:
+    check(path)
