@@ -37,7 +37,7 @@ from hy3dgen.texgen.hunyuanpaint.solver import (
 from hy3dgen.texgen.hunyuanpaint.unet.modules import Conditions, UNet2p5DConditionModel
 
 SOLVER_STEPS = 30
-TURBO_PLACES = tuple(range(29, 0, -3))  # places in the solver's table: ten steps from 989 down to 98
+TURBO_STEPS = 10
 GREY = (127, 127, 127)
 
 
@@ -47,7 +47,7 @@ class ResidencyLike(Protocol):
     device: torch.device
     dtype: torch.dtype
 
-    def visit(self, *modules: nn.Module) -> contextlib.AbstractContextManager[None]: ...
+    def visit(self, name: str, *modules: nn.Module) -> contextlib.AbstractContextManager[None]: ...
 
     def release(self, *modules: nn.Module) -> None: ...
 
@@ -65,6 +65,7 @@ class HunyuanPaintPipeline(_Base):
 
     residency: ResidencyLike | None = None
     split_guidance: bool = False
+    turbo_steps: int = TURBO_STEPS
 
     def __init__(
         self,
@@ -110,9 +111,9 @@ class HunyuanPaintPipeline(_Base):
         """In what precision the networks run."""
         return self.residency.dtype if self.residency else next(self.unet.unet.parameters()).dtype
 
-    def _visit(self, *modules: nn.Module | None) -> contextlib.AbstractContextManager[None]:
+    def _visit(self, name: str, *modules: nn.Module | None) -> contextlib.AbstractContextManager[None]:
         present = [module for module in modules if module is not None]
-        return self.residency.visit(*present) if self.residency else contextlib.nullcontext()
+        return self.residency.visit(name, *present) if self.residency else contextlib.nullcontext()
 
     def encode_images(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Latents of pictures: (B, n, 3, H, W) in [0, 1] -> (B, n, 4, H/f, W/f), drawn from the posterior.
@@ -121,14 +122,14 @@ class HunyuanPaintPipeline(_Base):
         picture at a time.
         """
         flat = ((images - 0.5) * 2.0).flatten(0, 1).to(self.run_device, self.run_dtype)
-        with self._visit(self.vae.encoder, self.vae.quant_conv):
+        with self._visit("paint_vae_encoder", self.vae.encoder, self.vae.quant_conv):
             posterior = self.vae.encode(flat).latent_dist
         latents = posterior.sample(generator) * self.vae.config.scaling_factor
         return latents.unflatten(0, images.shape[:2])
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pictures of latents: (N, 4, h, w) -> (N, 3, h·f, w·f), about [-1, 1]. Raises NumericalError on NaN or Inf."""
-        with self._visit(self.vae.post_quant_conv, self.vae.decoder):
+        with self._visit("paint_vae_decoder", self.vae.post_quant_conv, self.vae.decoder):
             pictures = self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
         ensure_finite(pictures, "the painted views")
         return pictures
@@ -239,7 +240,7 @@ class HunyuanPaintPipeline(_Base):
         )  # fmt: skip
         extra = self._step_arguments(generator, eta)
         predict = self._predictor(conditions, guided, guidance_scale, guidance_rescale, kwargs)
-        with self._visit(self.unet.unet):
+        with self._visit("paint_unet", self.unet.unet):
             for i, t in enumerate(steps(times, total=len(times))):
                 noise = predict(self.scheduler.scale_model_input(latents, t), t)
                 if i == 0 and self.residency is not None:
@@ -263,7 +264,7 @@ class HunyuanPaintPipeline(_Base):
             if given.get("ref_latents") is None:
                 raise UsageError("the paint pipeline needs reference pictures (ref_latents or condition_embed_dict)")
             check_cancelled()
-            with self._visit(self.unet.unet_dual):
+            with self._visit("paint_unet_dual", self.unet.unet_dual):
                 features = self.unet.encode_reference(
                     given["ref_latents"].to(device, dtype), text=self.unet.unet.learned_text_clip_ref.to(device, dtype)
                 )
@@ -271,7 +272,7 @@ class HunyuanPaintPipeline(_Base):
 
     def _timesteps(self, count: int, times: Any, sigmas: Any, device: torch.device) -> Tensor:
         if self.is_turbo:
-            times = [int(self.solver.ddim_timesteps[place]) for place in TURBO_PLACES]
+            times = [int(self.solver.ddim_timesteps[place]) for place in turbo_places(self.turbo_steps)]
             return retrieve_timesteps(self.scheduler, None, device, times, None)[0]
         return retrieve_timesteps(self.scheduler, count, device, times, sigmas)[0]
 
@@ -316,6 +317,15 @@ class HunyuanPaintPipeline(_Base):
             raise UsageError(f"callback_on_step_end_tensor_inputs {unknown} do not exist here; only 'latents' does")
         changed = callback(self, i, t, {"latents": latents} if "latents" in names else {})
         return changed.pop("latents", latents) if changed else latents
+
+
+def turbo_places(count: int) -> list[int]:
+    """Places in the solver's table for so many turbo steps, from the noisiest: 29, 26, … 2 for the usual ten."""
+    if not 1 <= count <= SOLVER_STEPS:
+        raise UsageError(
+            f"{count} turbo steps were asked for; between 1 and {SOLVER_STEPS} are possible, {TURBO_STEPS} usual"
+        )
+    return [SOLVER_STEPS - 1 - i * SOLVER_STEPS // count for i in range(count)]
 
 
 def to_rgb_image(maybe_rgba: Image.Image) -> Image.Image:

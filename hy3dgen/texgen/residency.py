@@ -1,0 +1,88 @@
+"""Which networks of the texture stages are on the device, and when: each only while it runs.
+
+The weights' home is their mapped file (or host memory); leaving copies nothing back. A memory engine can take over
+with ``placer``. Knows no network by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from hy3dgen.runtime.device import CPU
+from hy3dgen.runtime.memory import release_cached
+from hy3dgen.runtime.stages import current
+from hy3dgen.weights.residency import Residency
+
+
+class Placer(Protocol):
+    """A memory engine's side of the bargain: make ``network``, whose weights are in host memory, usable on the device.
+
+    ``network`` is called with inputs on the device inside the block, and is not used after it.
+    """
+
+    def using(self, name: str, network: nn.Module) -> AbstractContextManager[object]: ...
+
+
+class OnDemand:
+    """Networks visit ``device`` as ``dtype`` while a ``visit`` block runs; both may be changed between visits.
+
+    keep: leave networks where they are after a visit (fastest when memory is plentiful).
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, *, keep: bool = False) -> None:
+        self.device, self.dtype, self.keep = device, dtype, keep
+        self.placer: Placer | None = None
+        self._residencies: dict[nn.Module, Residency] = {}
+        self._homes: dict[nn.Module, dict[str, torch.Tensor]] = {}
+
+    @contextlib.contextmanager
+    def visit(self, name: str, *modules: nn.Module) -> Iterator[None]:
+        """Have these modules (parts of one network that run together) on the device inside the block."""
+        stays = self.keep and self.placer is None
+        if not stays:
+            current().levers.append(f"{name} resident for its use only")
+        try:
+            with contextlib.ExitStack() as stack:
+                for module in modules:
+                    place = self.device if self.placer is None else torch.device(CPU)
+                    self._residency(module).enter(place, self.dtype)
+                    if self.placer is not None:
+                        stack.enter_context(self.placer.using(name, module))
+                yield
+        finally:
+            if not stays:
+                self.leave(*modules)
+
+    def release(self, *parts: nn.Module) -> None:
+        """Send parts of a visiting network home early: nothing needs them until its next visit."""
+        if self.placer is not None or self.keep:
+            return
+        for part in parts:
+            for leaf, tensor in self._homes.get(part, {}).items():
+                slots = part._parameters if leaf in part._parameters else part._buffers
+                slots[leaf] = nn.Parameter(tensor, requires_grad=False) if slots is part._parameters else tensor
+
+    def leave(self, *modules: nn.Module) -> None:
+        """Send these modules (all when none are named) home and give their memory back to the device."""
+        for module in modules or tuple(self._residencies):
+            self._residencies[module].leave()
+        release_cached(self.device)
+
+    def move(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Use another device and dtype from the next visit on."""
+        self.leave()
+        self.device, self.dtype = device, dtype
+
+    def _residency(self, module: nn.Module) -> Residency:
+        if module not in self._residencies:
+            self._residencies[module] = Residency(module, has_home=True)
+            for part in module.modules():
+                held = {**part._parameters, **part._buffers}
+                self._homes[part] = {leaf: tensor.detach() for leaf, tensor in held.items() if tensor is not None}
+        return self._residencies[module]
