@@ -15,13 +15,18 @@ from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.meshes.repair import drop_folded, fill_holes
 from hy3dgen.meshes.topology import (
     compact,
+    disagreeing_faces,
+    edge_table,
     face_areas,
     face_volumes,
     is_watertight,
     joined_faces,
     merge_positions,
+    open_parts,
     orient,
     parts_by_edge,
+    parts_by_vertex,
+    turn,
 )
 
 logger = logging.getLogger(__name__)
@@ -139,8 +144,8 @@ def clean(mesh: Mesh, *, min_part_volume_share: float = 0.01, max_hole_edges: in
     mesh, degenerate, duplicate = _drop_broken(mesh)
     if len(mesh.faces) == 0:
         raise MeshError(f"all {num_faces} faces are degenerate (no area); there is no surface to keep")
+    left = len(mesh.faces)
     mesh, parts, removed, share = _drop_crumbs(mesh, min_part_volume_share)
-    left = num_faces - nonfinite - degenerate - duplicate
     crumbs = left - len(mesh.faces)
     mesh, turned = orient(mesh)
     holes = 0
@@ -191,36 +196,23 @@ def _squared_sides(mesh: Mesh) -> np.ndarray:
 def _drop_crumbs(mesh: Mesh, min_share: float) -> tuple[Mesh, int, int, float]:
     """Drop parts under ``min_share``. Returns mesh, parts before, parts removed, share of the volume removed."""
     joined = joined_faces(mesh)
-    part = parts_by_edge(joined)
+    part = parts_by_vertex(joined, len(mesh.vertices))
     count = int(part.max()) + 1
     if count == 1:
         return mesh, 1, 0, 0.0
-    volumes = _part_volumes(mesh, part, count)
+    table = edge_table(joined)
+    volumes = np.abs(np.bincount(part, face_volumes(turn(mesh, disagreeing_faces(table))), count))
     areas = np.bincount(part, face_areas(mesh), count)
-    open_parts = _open_parts(joined, part, count)
-    volume_share = _shares(np.where(open_parts, 0.0, volumes))
-    share = np.where(open_parts, _shares(areas), volume_share)
+    is_open = open_parts(table, part)
+    volume_share = _shares(np.where(is_open, 0.0, volumes))
+    share = np.where(is_open, _shares(areas), volume_share)
     keep = share >= min_share
     keep[np.argmax(areas)] = True
-    if open_parts.sum() < count:
-        keep[np.argmax(np.where(open_parts, -1.0, volumes))] = True
+    if not is_open.all():
+        keep[np.argmax(np.where(is_open, -1.0, volumes))] = True
     if keep.all():
         return mesh, count, 0, 0.0
     return compact(mesh, keep[part]), count, int((~keep).sum()), float(volume_share[~keep].sum())
-
-
-def _part_volumes(mesh: Mesh, part: np.ndarray, count: int) -> np.ndarray:
-    """Absolute volume per part after making its winding consistent, (P,) float64."""
-    turned, changed = orient(mesh)
-    return np.abs(np.bincount(part, face_volumes(turned if changed else mesh), count))
-
-
-def _open_parts(faces: np.ndarray, part: np.ndarray, count: int) -> np.ndarray:
-    from hy3dgen.meshes.topology import edge_table
-
-    table = edge_table(faces)
-    lonely = (table.counts[table.side_to_edge].reshape(-1, 3) == 1).any(1)
-    return np.bincount(part, lonely, count) > 0
 
 
 def _shares(values: np.ndarray) -> np.ndarray:

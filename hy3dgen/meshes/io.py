@@ -11,7 +11,7 @@ import logging
 import struct
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote
 
 import cv2
@@ -29,15 +29,13 @@ from hy3dgen.meshes.topology import compact
 
 logger = logging.getLogger(__name__)
 
-Units = Literal["m", "cm", "mm"]
-Up = Literal["y", "z"]
-Origin = Literal["centre", "base", "keep"]
-
 READABLE = (".glb", ".gltf", ".obj", ".ply", ".stl")
 WRITABLE = (".glb", ".obj", ".ply", ".stl")
 MAX_FILE_BYTES = 2 << 30
 MAX_FACES = 20_000_000
 
+UPS = ("y", "z")
+ORIGINS = ("centre", "base", "keep")
 _PER_METRE = {"m": 1.0, "cm": 100.0, "mm": 1000.0}
 
 # What trimesh and its parsers are known to raise on damaged files.
@@ -191,7 +189,7 @@ def to_trimesh(mesh: Mesh) -> trimesh.Trimesh:
     )
 
 
-def place(mesh: Mesh, origin: Origin) -> Mesh:
+def place(mesh: Mesh, origin: str) -> Mesh:
     """Move the mesh: "centre" puts the middle of its box at 0, "base" the middle of the box's floor, "keep" nothing."""
     if origin == "keep":
         return mesh
@@ -208,9 +206,9 @@ def encode_mesh(
     name: str,
     *,
     extras: dict[str, Any] | None = None,
-    units: Units = "m",
-    up: Up = "y",
-    origin: Origin = "centre",
+    units: str = "m",
+    up: str = "y",
+    origin: str = "centre",
 ) -> dict[str, bytes]:
     """The files of a mesh as {file name: bytes}; the main one first. Equal input gives equal bytes.
 
@@ -228,7 +226,7 @@ def encode_mesh(
     if ending not in WRITABLE:
         raise UsageError(f"'{name}': cannot write '{ending}'; the endings are {', '.join(WRITABLE)}")
     for option, value, known in (
-        ("units", units, tuple(_PER_METRE)), ("up", up, ("y", "z")), ("origin", origin, ("centre", "base", "keep")),
+        ("units", units, tuple(_PER_METRE)), ("up", up, UPS), ("origin", origin, ORIGINS),
     ):  # fmt: skip
         if value not in known:
             raise UsageError(f"{option} is '{value}'; expected one of {', '.join(known)}")
@@ -244,7 +242,7 @@ def encode_mesh(
     return {Path(name).name: _encode_ply(mesh) if ending == ".ply" else _encode_stl(mesh)}
 
 
-def _writable(mesh: Mesh, origin: Origin) -> Mesh:
+def _writable(mesh: Mesh, origin: str) -> Mesh:
     """Checked, without unused vertices, in place, with normals."""
     check(mesh)
     mesh = compact(mesh)
@@ -256,7 +254,7 @@ def _writable(mesh: Mesh, origin: Origin) -> Mesh:
     return mesh if mesh.normals is not None else mesh.with_(normals=vertex_normals(mesh))
 
 
-def _in_file_axes(mesh: Mesh, scale: float, up: Up) -> Mesh:
+def _in_file_axes(mesh: Mesh, scale: float, up: str) -> Mesh:
     """Scaled, and turned a quarter about x for z up."""
     assert mesh.normals is not None
     vertices, normals = mesh.vertices * np.float32(scale), mesh.normals

@@ -159,8 +159,8 @@ def _draw_apart(mesh: Mesh, which: np.ndarray) -> np.ndarray:
     inward = np.divide(inward, size, out=np.zeros_like(inward), where=size > 1e-9)
     side = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).mean(1)
     reach = np.bincount(faces.reshape(-1), np.repeat(side, 3), len(points))
-    reach = reach / np.maximum(np.bincount(faces.reshape(-1), minlength=len(points)), 1)
-    moved = points + inward * (_GAP * reach * which)[:, None]
+    uses = np.maximum(np.bincount(faces.reshape(-1), minlength=len(points)), 1)
+    moved = points + inward * (_GAP * reach / uses * which)[:, None]
     return moved.astype(mesh.vertices.dtype)
 
 

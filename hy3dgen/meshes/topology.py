@@ -138,14 +138,22 @@ def parts_by_vertex(faces: np.ndarray, num_vertices: int) -> np.ndarray:
     return np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.int32)
 
 
-def parts_by_edge(faces: np.ndarray) -> np.ndarray:
-    """Part of each face, (F,) int32: faces that share an edge are one part, touching in a vertex is not enough."""
+def parts_by_edge(faces: np.ndarray, table: EdgeTable | None = None) -> np.ndarray:
+    """Part of each face, (F,) int32: faces that share an edge are one part, touching in a vertex is not enough.
+
+    table: of these faces, when the caller has it already.
+    """
     if len(faces) == 0:
         return np.zeros(0, np.int32)
-    table = edge_table(faces)
-    pairs = _neighbours(table)
+    pairs = _neighbours(table or edge_table(faces))
     graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(len(faces), len(faces)))
     return connected_components(graph, directed=False)[1].astype(np.int32)
+
+
+def open_parts(table: EdgeTable, part: np.ndarray) -> np.ndarray:
+    """Which parts have an edge with a single face, (P,) bool."""
+    lonely = table.counts[table.side_to_edge] == 1
+    return np.bincount(part[np.flatnonzero(lonely) // 3], minlength=int(part.max()) + 1) > 0
 
 
 def _neighbours(table: EdgeTable) -> np.ndarray:
@@ -173,32 +181,35 @@ def orient(mesh: Mesh) -> tuple[Mesh, int]:
         return mesh, 0
     joined = joined_faces(mesh)
     table = edge_table(joined)
-    flipped = _flips(table, len(joined))
-    part = parts_by_edge(joined)
-    sign = np.where(flipped, -1.0, 1.0)
-    flipped ^= _inward_parts(mesh, part, sign, table)[part]
-    turned = int(flipped.sum())
-    if turned == 0:
-        return mesh, 0
+    turned = disagreeing_faces(table)
+    part = parts_by_edge(joined, table)
+    turned ^= _inward_parts(mesh, part, np.where(turned, -1.0, 1.0), table)[part]
+    return turn(mesh, turned), int(turned.sum())
+
+
+def turn(mesh: Mesh, which: np.ndarray) -> Mesh:
+    """Reverse the winding of some faces, (F,) bool. The same object when there are none; else without normals."""
+    if not which.any():
+        return mesh
     faces = mesh.faces.copy()
-    faces[flipped] = faces[flipped][:, [0, 2, 1]]
-    return mesh.with_(faces=faces, normals=None), turned
+    faces[which] = faces[which][:, [0, 2, 1]]
+    return mesh.with_(faces=faces, normals=None)
 
 
-def _flips(table: EdgeTable, num_faces: int) -> np.ndarray:
+def disagreeing_faces(table: EdgeTable) -> np.ndarray:
     """Which faces to turn so that neighbours agree, (F,) bool; keeps the majority of each part.
 
     Two copies of every face, as is and turned; copies that agree are connected. In an orientable part the copies fall
     into two components, each the turned twin of the other.
     """
-    order = np.argsort(table.side_to_edge, kind="stable")
-    manifold = table.counts[table.side_to_edge[order]] == 2
-    pairs = order[manifold].reshape(-1, 2)
-    first, second = pairs[:, 0] // 3, pairs[:, 1] // 3
-    same_way = table.forward[pairs[:, 0]] == table.forward[pairs[:, 1]]
-    if not same_way.any():
+    num_faces = len(table.side_to_edge) // 3
+    forward = np.bincount(table.side_to_edge, weights=table.forward, minlength=len(table.edges))
+    if (forward[table.counts == 2] == 1).all():
         return np.zeros(num_faces, bool)
-    twin = np.where(same_way, num_faces, 0)
+    order = np.argsort(table.side_to_edge, kind="stable")
+    pairs = order[table.counts[table.side_to_edge[order]] == 2].reshape(-1, 2)
+    first, second = pairs[:, 0] // 3, pairs[:, 1] // 3
+    twin = np.where(table.forward[pairs[:, 0]] == table.forward[pairs[:, 1]], num_faces, 0)
     start = np.concatenate([first, first + num_faces])
     end = np.concatenate([second + twin, second + num_faces - twin])
     graph = coo_array((np.ones(len(start), np.int8), (start, end)), shape=(2 * num_faces, 2 * num_faces))
@@ -212,38 +223,46 @@ def _flips(table: EdgeTable, num_faces: int) -> np.ndarray:
 def _inward_parts(mesh: Mesh, part: np.ndarray, sign: np.ndarray, table: EdgeTable) -> np.ndarray:
     """Which parts look inwards and should not, (P,) bool."""
     count = int(part.max()) + 1
-    crosses = face_crosses(mesh) * sign[:, None]
-    areas = np.bincount(part, np.linalg.norm(crosses, axis=1) / 2, count)
     corners = mesh.vertices.astype(np.float64)[mesh.faces]
+    crosses = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * sign[:, None]
     middles = corners.mean(1)
-    centre = np.stack([np.bincount(part, middles[:, axis], count) for axis in range(3)], 1)
-    centre = centre / np.bincount(part, minlength=count)[:, None]
+    sums = np.stack([np.bincount(part, middles[:, axis], count) for axis in range(3)], 1)
+    centre = sums / np.bincount(part, minlength=count)[:, None]
     volumes = np.bincount(part, np.einsum("fi,fi->f", middles - centre[part], crosses) / 6, count)
-    open_sides = np.bincount(part, (table.counts[table.side_to_edge].reshape(-1, 3) == 1).any(1), count)
-    inward: np.ndarray = volumes < np.where(open_sides > 0, -1e-3 * areas**1.5, 0.0)
-    for index in np.flatnonzero(inward & (open_sides == 0)):
-        point = corners[part == index][0, 0]
-        inward[index] = _nesting_depth(point, corners, part, int(index)) % 2 == 0
+    closed = ~open_parts(table, part)
+    inward = np.zeros(count, bool)
+    if not closed.all():
+        areas = np.bincount(part, np.linalg.norm(crosses, axis=1) / 2, count)
+        inward = ~closed & (volumes < -1e-3 * areas**1.5)
+    # Solids and cavities have opposite signs; which sign the solids have, the bulk of the volume says.
+    inside_out = bool(volumes[closed].sum() < 0)
+    odd = closed & ((volumes > 0) if inside_out else (volumes < 0))
+    inward |= closed & inside_out
+    low, high = corners.min(1), corners.max(1)
+    solid = closed[part]
+    for index in np.flatnonzero(odd):
+        face = corners[np.argmax(part == index)]
+        others = solid & (part != index)
+        cavity = _depth(np.array([0.41, 0.32, 0.27]) @ face, corners, low, high, part, others) % 2 == 1
+        inward[index] = inside_out if cavity else not inside_out
     return inward
 
 
-def _nesting_depth(point: np.ndarray, corners: np.ndarray, part: np.ndarray, own: int) -> int:
-    """In how many other parts ``point`` lies, by the solid angle under which it sees each of them."""
-    count = int(part.max()) + 1
-    low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
-    np.minimum.at(low, part, corners.min(1))
-    np.maximum.at(high, part, corners.max(1))
-    around = ((low <= point) & (point <= high)).all(1)
-    around[own] = False
-    depth = 0
-    for index in np.flatnonzero(around):
-        a, b, c = np.moveaxis(corners[part == index] - point, 1, 0)
-        la, lb, lc = (np.linalg.norm(side, axis=1) for side in (a, b, c))
-        triple = np.einsum("fi,fi->f", a, np.cross(b, c))
-        dots = np.einsum("fi,fi->f", a, b) * lc + np.einsum("fi,fi->f", b, c) * la + np.einsum("fi,fi->f", c, a) * lb
-        angle = 2 * np.arctan2(triple, la * lb * lc + dots).sum()
-        depth += bool(abs(angle) > 2 * np.pi)
-    return depth
+def _depth(
+    point: np.ndarray, corners: np.ndarray, low: np.ndarray, high: np.ndarray, part: np.ndarray, others: np.ndarray
+) -> int:
+    """In how many of the ``others``, (F,) bool, the point lies: parts that a ray towards +x crosses oddly often.
+
+    low, high: boxes of the faces, (F, 3)
+    """
+    hit = others & (low[:, 1] <= point[1]) & (point[1] <= high[:, 1])
+    hit &= (low[:, 2] <= point[2]) & (point[2] <= high[:, 2]) & (high[:, 0] >= point[0])
+    a, b, c = np.moveaxis(corners[hit] - point, 1, 0)
+    weights = np.stack([u[:, 1] * v[:, 2] - u[:, 2] * v[:, 1] for u, v in ((b, c), (c, a), (a, b))])
+    through = (weights > 0).all(0) | (weights < 0).all(0)
+    reach = weights[0] * a[:, 0] + weights[1] * b[:, 0] + weights[2] * c[:, 0]
+    ahead = reach * weights.sum(0) > 0
+    return int((np.bincount(part[hit][through & ahead], minlength=1) % 2 == 1).sum())
 
 
 def compact(mesh: Mesh, keep_faces: np.ndarray | None = None) -> Mesh:
