@@ -18,7 +18,7 @@ PREVIEW_AZIMUTHS_DEG = (0.0, 90.0, 180.0, 315.0)
 BACKGROUND = (236, 236, 238)
 CLAY = (196, 190, 182)
 _SUPERSAMPLING = 2
-_LIGHTS = (((-0.43, -0.61, 0.66), 0.46), ((0.85, -0.11, 0.51), 0.14))
+_LIGHTS = (((-0.43, -0.61, 0.66), 0.42), ((0.85, -0.11, 0.51), 0.12))
 """Direction to the light in camera space (x right, y down, z to the viewer), and its strength."""
 
 
@@ -71,7 +71,7 @@ def _light(mesh: Mesh, view: View, raster: Raster) -> np.ndarray:
     normals = outward @ view.matrix()[:3, :3].T
     seen = interpolate(torch.from_numpy(np.ascontiguousarray(normals)), torch.from_numpy(mesh.faces), raster).numpy()
     seen = seen / np.maximum(np.linalg.norm(seen, axis=-1, keepdims=True), 1e-6)
-    brightness = 0.55 - 0.06 * seen[..., 1:2]
+    brightness = 0.50 - 0.06 * seen[..., 1:2]
     for direction, strength in _LIGHTS:
         half_lambert = (seen @ np.array(direction, np.float32)) * 0.5 + 0.5
         brightness = brightness + strength * (half_lambert**2)[..., None]
