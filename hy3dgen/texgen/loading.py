@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,10 +65,10 @@ class _Renamed:
     def __init__(self, source: TensorSource, rename: Callable[[str], str], keep: Callable[[str], bool]) -> None:
         self.path = source.path
         self._source = source
-        self._keys = {new: old for old in source.keys() if keep(new := rename(old))}
+        self._keys = {new: old for old in source if keep(new := rename(old))}
 
-    def keys(self) -> Iterable[str]:
-        return self._keys
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
 
     def shape(self, key: str) -> tuple[int, ...]:
         return self._source.shape(self._keys[key])
@@ -136,7 +136,7 @@ def empty_prompt(folder: Path) -> Tensor:
                 return source.get("prompt_embeds").clone()
     if encoder is None:
         raise WeightsNotFoundError(
-            f"{folder} has neither {EMPTY_PROMPT} nor a text_encoder; fetch the delight model again, or use --no-delight"
+            f"{folder} has neither {EMPTY_PROMPT} nor a text_encoder; fetch the delight model again or use --no-delight"
         )
     states = _encode_empty_prompt(folder)
     _store(states, places)
@@ -200,7 +200,7 @@ def _load(
     module = use_attend(build_without_memory(lambda: build(config)))
     wanted = module.state_dict(keep_vars=True).keys()
     with open_weights(path) as source:
-        extra = [key for key in source.keys() if rename(key) not in wanted] if leave_extra else []
+        extra = [key for key in source if rename(key) not in wanted] if leave_extra else []
         if extra:
             logger.info(
                 "%s: %d tensors that the paint network does not have are left out (%s, …)", path, len(extra), extra[0]

@@ -17,6 +17,7 @@ from torch import nn
 from hy3dgen.runtime.device import CPU
 from hy3dgen.runtime.memory import release_cached
 from hy3dgen.runtime.stages import current
+from hy3dgen.weights.load import set_tensor
 from hy3dgen.weights.residency import Residency
 
 
@@ -65,8 +66,7 @@ class OnDemand:
             return
         for part in parts:
             for leaf, tensor in self._homes.get(part, {}).items():
-                slots = part._parameters if leaf in part._parameters else part._buffers
-                slots[leaf] = nn.Parameter(tensor, requires_grad=False) if slots is part._parameters else tensor
+                set_tensor(part, leaf, tensor)
 
     def leave(self, *modules: nn.Module) -> None:
         """Send these modules (all when none are named) home and give their memory back to the device."""

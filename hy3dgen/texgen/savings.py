@@ -22,7 +22,7 @@ def set_tile_size(vae: Any, size_px: int) -> None:
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     if size_px < SMALLEST_TILE_PX or size_px % (4 * factor):
         raise UsageError(
-            f"a VAE tile of {size_px} px is not possible; use a multiple of {4 * factor}, at least {SMALLEST_TILE_PX} px"
+            f"VAE tiles of {size_px} px are not possible; use a multiple of {4 * factor}, {SMALLEST_TILE_PX} or more"
         )
     vae.enable_tiling()
     vae.tile_sample_min_size = size_px

@@ -106,7 +106,7 @@ class Light_Shadow_Remover:
     def recorrect_rgb(
         self, src_image: Tensor, target_image: Tensor, alpha_channel: Tensor, scale: float = 0.95
     ) -> Tensor:
-        """Give ``src_image`` the colour statistics of ``target_image`` where that brings it closer; see recorrect_rgb."""
+        """The function ``recorrect_rgb``."""
         return recorrect_rgb(src_image, target_image, alpha_channel, scale)
 
     def __call__(self, image: Image.Image) -> Image.Image:
@@ -151,7 +151,7 @@ class Light_Shadow_Remover:
         finally:
             residency.dtype = asked
         raise NumericalError(
-            "the delight model made an all-black picture, in float32 too; run with --no-delight to keep the picture as it is"
+            "the delight model made an all-black picture, in float32 too; --no-delight keeps the picture as it is"
         )
 
     def _apply_memory_switches(self) -> None:
