@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from hy3dgen.errors import DownloadError, WeightsNotFoundError
+from hy3dgen.errors import DownloadError, WeightsDamagedError, WeightsNotFoundError
+from hy3dgen.runtime.files import sha256_of_file
 from hy3dgen.weights.catalogue import CatalogueEntry, in_repo
 from hy3dgen.weights.licence import Accept, ensure_accepted
 
@@ -45,32 +47,26 @@ def cached_file(repo: str, path: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def download_file(repo: str, path: str, entry: CatalogueEntry | None, options: DownloadOptions) -> Path | None:
-    """Fetch one file into the Hugging Face cache, resuming what an earlier try left; None when the repository lacks it.
+def download_file(
+    repo: str, path: str, root: Path, entry: CatalogueEntry | None, options: DownloadOptions
+) -> Path | None:
+    """Fetch one file to root/repo/path; None when the repository lacks it.
 
+    What an earlier try left is kept and continued; a large file's SHA-256 is compared with the hub's record before the
+    file gets its name. (The hub's own cache starts from nothing after a broken transfer.)
     entry: the catalogue's entry, whose licence is asked for first; None for a repository it does not know.
     Raises LicenceError before any transfer when the licence is not accepted, WeightsNotFoundError for an unknown
-    repository, and DownloadError when the hub cannot be reached, the transfer breaks off or the disk is too small.
+    repository, WeightsDamagedError when the file is not what the hub recorded, and DownloadError when the hub cannot
+    be reached, the transfer breaks off or the disk is too small.
     """
     known = [entry] if entry is not None else in_repo(repo)  # folders we have no entry for have the same owner
     if known:
         ensure_accepted(known[0].licence, options.accept)
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-    bar = _bar(options.progress, path) if options.progress is not None else None
+    target = root / repo / path
     try:
-        size = get_hf_file_metadata(hf_hub_url(repo, path)).size
-        _ensure_disk(size or 0, hub_cache_folder(), f"{repo}/{path}")
-        return Path(hf_hub_download(repo, path, tqdm_class=bar))
-    except LocalEntryNotFoundError as error:  # no network and nothing cached: a kind of EntryNotFoundError
-        raise _unreachable(repo, path, error) from error
+        return _transfer(repo, path, target, options)
     except EntryNotFoundError:
         return None
     except GatedRepoError as error:
@@ -85,6 +81,50 @@ def download_file(repo: str, path: str, entry: CatalogueEntry | None, options: D
         if _is_transport_error(error):
             raise _unreachable(repo, path, error) from error
         raise
+
+
+def _transfer(repo: str, path: str, target: Path, options: DownloadOptions) -> Path:
+    from filelock import FileLock
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    url = hf_hub_url(repo, path)
+    about = get_hf_file_metadata(url)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # One process at a time; a part belongs to one version of the file.
+    part = target.with_name(f"{target.name}.{(about.etag or 'unknown')[:12]}.part")
+    with FileLock(target.with_name(target.name + ".lock")):
+        if target.is_file() and target.stat().st_size == about.size:
+            return target
+        done = part.stat().st_size if part.exists() else 0
+        _ensure_disk((about.size or 0) - done, target.parent, f"{repo}/{path}")
+        headers = build_hf_headers()
+        if urlsplit(about.location).netloc != urlsplit(url).netloc:
+            headers.pop("authorization", None)  # a signed address at a mirror: the login is none of its business
+        with part.open("ab") as file:
+            http_get(
+                about.location,
+                file,
+                resume_size=done,
+                headers=headers,
+                expected_size=about.size,
+                displayed_filename=path,
+                tqdm_class=_bar(options.progress, path) if options.progress is not None else None,
+            )
+        _ensure_as_recorded(part, about.etag)
+        part.replace(target)
+    return target
+
+
+def _ensure_as_recorded(part: Path, etag: str | None) -> None:
+    """Large files are recorded by their SHA-256. A file that differs is removed, so that the next try starts anew."""
+    if etag is None or len(etag) != 64:
+        return
+    digest = sha256_of_file(part)
+    if digest != etag:
+        part.unlink()
+        raise WeightsDamagedError(f"{part.name} arrived damaged (SHA-256 {digest}, the hub recorded {etag}); run again")
 
 
 def _is_transport_error(error: Exception) -> bool:

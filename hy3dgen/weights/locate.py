@@ -1,7 +1,7 @@
 """Where a model's files are on this machine, and, failing that, from the hub.
 
 Search order: the folder given; the package's own models by name; ``HY3DGEN_MODELS``; ``~/.cache/hy3dgen``; the
-Hugging Face cache; the hub, unless offline. A place that lacks a needed file is passed over and named in the error.
+Hugging Face cache; the hub, unless offline, whose files go into the first models folder. A place that lacks a needed file is passed over and named in the error.
 """
 
 from __future__ import annotations
@@ -126,11 +126,11 @@ def locate_model(
     if stay_offline:
         search.tried.append(f"the hub, repository {search.repo}: not asked (offline)")
         raise search.missing(True)
-    options = download or DownloadOptions()
-    config = download_file(search.repo, f"{search.subfolder}/{CONFIG_NAME}", search.entry, options)
+    options, root = download or DownloadOptions(), model_roots()[0]
+    config = download_file(search.repo, f"{search.subfolder}/{CONFIG_NAME}", root, search.entry, options)
     if config is not None:
         for name in _expected_first(search.entry, names):
-            weights = download_file(search.repo, f"{search.subfolder}/{name}", search.entry, options)
+            weights = download_file(search.repo, f"{search.subfolder}/{name}", root, search.entry, options)
             if weights is not None:
                 return FoundModel(config, weights, "hub")
     search.tried.append(
@@ -174,10 +174,10 @@ def locate_folder(
     stay_offline = is_offline(offline)
     if search.repo is None or stay_offline:
         raise search.missing(stay_offline)
-    options = download or DownloadOptions()
+    options, root = download or DownloadOptions(), model_roots()[0]
     for name in wanted:
         candidates = (
-            download_file(search.repo, f"{search.subfolder}/{option}", search.entry, options)
+            download_file(search.repo, f"{search.subfolder}/{option}", root, search.entry, options)
             for option in _containers(name)
         )
         path = next((candidate for candidate in candidates if candidate is not None), None)

@@ -104,7 +104,8 @@ class ImageEncoder(nn.Module, ABC):
     @property
     def hidden_size(self) -> int:
         """Width of the tokens."""
-        return int(self.model.config.hidden_size)
+        config: Any = self.model.config
+        return int(config.hidden_size)
 
     def transform(self, image: Tensor) -> Tensor:
         """image: (B, 3, h, w) in [0, 1] → (B, 3, image_size, image_size), resized, cropped, normalised."""

@@ -6,9 +6,10 @@ without, and a quarter of the parameters would otherwise be random numbers. It k
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +108,56 @@ class VectsetVAE(nn.Module):
     @surface_extractor.setter
     def surface_extractor(self, extractor: Any) -> None:
         self._surface_extractor = extractor
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_path: str | os.PathLike[str],
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        use_safetensors: bool | None = True,
+        variant: str | None = "fp16",
+        subfolder: str | None = "hunyuan3d-vae-v2-0",
+        **kwargs: Any,
+    ) -> Self:
+        """Load a VAE by name, folder or hub repository, strictly and in evaluation mode.
+
+        device, dtype: None chooses what this machine runs best. kwargs: constructor arguments over the config's.
+        Raises WeightsNotFoundError listing the places tried, and WeightsDamagedError naming file and key.
+        """
+        from hy3dgen.shapegen import vae_files
+
+        return vae_files.pretrained(
+            cls,
+            model_path,
+            subfolder=subfolder,
+            variant=variant,
+            use_safetensors=use_safetensors,
+            device=device,
+            dtype=dtype,
+            **kwargs,
+        )
+
+    @classmethod
+    def from_single_file(
+        cls,
+        ckpt_path: str | os.PathLike[str],
+        config_path: str | os.PathLike[str],
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        use_safetensors: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """As ``from_pretrained``, from a weight file (of a VAE or of a pipeline) and its config.yaml.
+
+        use_safetensors: True takes the .safetensors file beside a .ckpt path.
+        """
+        from hy3dgen.shapegen import vae_files
+
+        weights = Path(ckpt_path)
+        if use_safetensors and weights.suffix == ".ckpt":
+            weights = weights.with_suffix(".safetensors")
+        return vae_files.from_files(cls, weights, config_path, device=device, dtype=dtype, **kwargs)
 
     def latents2mesh(self, latents: Tensor, **kwargs: Any) -> list[Any]:
         """latents: (B, N, width), the features that ``forward`` returns.

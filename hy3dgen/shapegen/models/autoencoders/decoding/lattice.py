@@ -32,9 +32,7 @@ def box_of(bounds: Any) -> tuple[np.ndarray, np.ndarray]:
         try:
             box = np.asarray(bounds, dtype=np.float64).reshape(2, 3)
         except (TypeError, ValueError) as error:
-            raise UsageError(
-                f"bounds is {bounds!r}; expected one number, or six: the minimum, the maximum"
-            ) from error
+            raise UsageError(f"bounds is {bounds!r}; expected one number, or six: the minimum, the maximum") from error
     if not np.isfinite(box).all() or (box[1] <= box[0]).any():
         raise UsageError(f"bounds {bounds!r} describe an empty box; every maximum must exceed its minimum")
     return box[0], box[1]

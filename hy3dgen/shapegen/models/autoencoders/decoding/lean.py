@@ -26,7 +26,7 @@ Evaluate = Callable[[int, Tensor | None], Tensor]
 SMALLEST_START = 24  # cells per axis; coarser grids save nothing worth having
 SATURATED = 0.95  # beyond this |value| the field may be clipped and says nothing about distance
 RESOLVED_JUMP = 0.9  # largest change per cell, near the surface, of a grid that follows the field
-SATURATING_JUMP = 0.5  # above this, second differences may be clipped: use distances as well
+SATURATING_JUMP = 0.6  # above this, second differences may be clipped: use distances as well
 HALF_DIAGONAL = 0.87  # of a cell, in cells: how far its nearest corner can be from a surface inside
 CORNERS = np.array(list(itertools.product((0, 1), repeat=3)))  # (8, 3)
 
@@ -38,16 +38,12 @@ def lean_walk(evaluate: Evaluate, resolution: int, *, level: float, min_resoluti
     min_resolution: a grid this fine is trusted as the first one whatever the field looks like.
     """
     ladder = lean_ladder(resolution)
-    start = 0
-    while True:
-        first = ladder[start]
-        grid = evaluate(first, None).numpy().reshape((first + 1,) * 3) - np.float32(level)
-        jump = typical_jump(grid)
-        if jump <= RESOLVED_JUMP or first >= min_resolution or first == resolution:
-            break
-        start += 1
-    state = Level(grid, np.ones(grid.shape, dtype=bool), np.arange(first**3))
-    for finer in ladder[start + 1 :]:
+    first = ladder.pop(0)
+    state = _dense(evaluate, first, level, None)
+    while (jump := typical_jump(state.values)) > RESOLVED_JUMP and first < min_resolution and ladder:
+        first = ladder.pop(0)
+        state = _dense(evaluate, first, level, state)
+    for finer in ladder:
 
         def ask(points: np.ndarray, finer: int = finer) -> np.ndarray:
             return evaluate(finer, torch.from_numpy(points)).numpy() - np.float32(level)
@@ -73,6 +69,22 @@ class Level:
     @property
     def resolution(self) -> int:
         return self.values.shape[0] - 1
+
+
+def _dense(evaluate: Evaluate, resolution: int, level: float, coarser: Level | None) -> Level:
+    """Every point of a grid; what is known of a coarser one is not asked again."""
+    size = resolution + 1
+    values = np.empty(size**3, dtype=np.float32)
+    points = np.arange(size**3)
+    asked: np.ndarray | None = None
+    if coarser is not None:
+        same = _answered(coarser, points, resolution)
+        values[same] = _interpolated(coarser.values, resolution).reshape(-1)[same]
+        asked = points[~same]
+    answers = evaluate(resolution, None if asked is None else torch.from_numpy(asked)).numpy() - np.float32(level)
+    values[slice(None) if asked is None else asked] = answers
+    values = values.reshape((size,) * 3)
+    return Level(values, np.ones(values.shape, dtype=bool), np.arange(resolution**3))
 
 
 def lean_ladder(resolution: int) -> list[int]:
