@@ -6,6 +6,7 @@ Progress goes to stderr; paths of results go to stdout, so that scripts can read
 from __future__ import annotations
 
 import sys
+import traceback
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
@@ -99,6 +100,13 @@ class Console:
     def error(self, words: str) -> None:
         """An error line, also when quiet."""
         self._write(f"error: {words}")
+
+    def problem(self, error: BaseException, before: str = "") -> None:
+        """An error that does not end the run: one line, with the traceback when verbose."""
+        if self.verbose:
+            traceback.print_exception(error, file=self._stream)
+        words = (str(error) or type(error).__name__).splitlines()
+        self._write(f"error: {before}{words[0]}")
 
     def detail(self, words: str) -> None:
         """A line for those who asked for more (-v)."""

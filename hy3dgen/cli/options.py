@@ -17,6 +17,7 @@ from hy3dgen.errors import UsageError
 from hy3dgen.jobs.options import ATTENTION, DECODERS, DTYPES, ORIGINS, REMBG_MODES, UNITS, UP_AXES
 
 MODEL_NAMES = "auto, nano, 2, 2-fast, 2-turbo, 2mini, 2mini-fast, 2mini-turbo, 2mv, 2mv-fast, 2mv-turbo, 2.1"
+MOST_VARIATIONS = 1000
 TEXTURES_SHOWN = ("auto", "project", "none", "paint", "paint-turbo")
 
 
@@ -72,7 +73,12 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     _switch(group, "--no-preview", "render no preview")
     group.add_argument("--units", choices=UNITS, help="unit of one step in the written file (default: m)")
     group.add_argument("--up", choices=UP_AXES, help="axis that points up in the written file (default: y)")
-    group.add_argument("--origin", choices=ORIGINS, help="where the origin lies: centre of the object or of its base")
+    group.add_argument(
+        "--origin",
+        choices=ORIGINS,
+        help="where the origin lies: centre of the object, of its base, or where "
+        "it was (default: centre; keep for a given mesh)",
+    )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -109,6 +115,7 @@ def add_texture_options(parser: argparse.ArgumentParser) -> None:
         help="project: carry the picture onto the mesh and fill the rest; paint: the official texture model; none "
         "(default: auto, what suits the model)",
     )
+    _switch(group, "--unwrap", "make new UVs even when the given mesh has some")
     group.add_argument(
         "--texture-size", type=_whole, metavar="PIXELS", help="width and height of the texture, in pixels"
     )
@@ -163,6 +170,45 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number") from error
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """How the run as a whole goes."""
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--count", type=_whole, metavar="N", help="N variations with seeds counting up, and a contact sheet"
+    )
+    group.add_argument(
+        "--keep",
+        metavar="DIR",
+        help="keep the result of every stage in DIR; a later run goes on after the last good one",
+    )
+    _switch(group, "--accept-licence", "you have read and accept the licence of weights that must be downloaded")
+
+
+def add_batch_options(parser: argparse.ArgumentParser) -> None:
+    """What only makes sense for many inputs."""
+    group = parser.add_argument_group("batch")
+    _switch(group, "--resume", "skip inputs that an earlier batch into the same folder has finished")
+
+
+def count_from(values: argparse.Namespace) -> int:
+    """How many variations. Raises UsageError when it is not from 1 to 1000."""
+    count = 1 if values.count is None else values.count
+    if not 1 <= count <= MOST_VARIATIONS:
+        raise UsageError(f"--count is {count}; it must be a whole number from 1 to {MOST_VARIATIONS}")
+    return count
+
+
+SHARED_GROUPS: tuple[Callable[[argparse.ArgumentParser], None], ...] = (
+    add_output_options,
+    add_model_options,
+    add_texture_options,
+    add_picture_options,
+    add_machine_options,
+    add_run_options,
+    add_talk_options,
+)
 
 
 def argv_of(argv: Sequence[str] | None) -> list[str]:

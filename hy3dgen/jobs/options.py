@@ -19,7 +19,7 @@ DECODERS = ("hierarchical", "dense", "flashvdm")
 REMBG_MODES = ("auto", "cpu", "gpu", "off")
 UNITS = ("m", "cm", "mm")
 UP_AXES = ("y", "z")
-ORIGINS = ("centre", "base")
+ORIGINS = ("centre", "base", "keep")
 DTYPES = ("auto", "fp32", "fp16", "bf16")
 ATTENTION = ("auto", "sdpa", "xformers", "sage", "flash", "sliced")
 
@@ -54,13 +54,13 @@ class JobOptions:
 
     model: name in the catalogue, 'auto', a folder in the official layout, or a hub id
     texture: 'auto' (what suits the model), 'project', 'none', 'paint', 'paint-turbo'
-    steps, guidance, octree_resolution, decoder, faces, texture_size: None for the model's own default;
-        faces in triangles, texture_size in pixels along one side
+    steps, guidance, octree_resolution, decoder, faces: None for the model's own default
+    texture_size: pixels along one side
     seed: starts the noise; the same seed gives the same file on the same machine's CPU
     max_image_size: longer side to which a picture is reduced before anything else, pixels
     rembg: how the background is removed
     device, dtype, attention: where and how the networks run; 'auto' chooses by the machine
-    units, up, origin: scale and frame of the written file
+    units, up, origin: scale and frame of the written file; origin None is 'centre', or 'keep' for a given mesh
     unwrap: make new UVs even when the given mesh has some
     offline: never use the network
     preview: render the preview picture
@@ -75,7 +75,7 @@ class JobOptions:
     octree_resolution: int | None = None
     decoder: str | None = None
     faces: int | None = None
-    texture_size: int | None = None
+    texture_size: int = 2048
     seed: int = 0
     max_image_size: int = 1024
     rembg: str = "auto"
@@ -84,7 +84,7 @@ class JobOptions:
     attention: str = "auto"
     units: str = "m"
     up: str = "y"
-    origin: str = "centre"
+    origin: str | None = None
     unwrap: bool = False
     offline: bool = False
     preview: bool = True

@@ -67,8 +67,8 @@ def ensure_writable(folder: Path, *, needed_bytes: int = 0) -> None:
         raise OutputError(f"cannot write into the folder '{folder}': {reason(error)}") from error
     if free_bytes < needed_bytes:
         raise OutputError(
-            f"the disk of '{folder}' has {free_bytes / 1e6:.0f} MB free, but about {needed_bytes / 1e6:.0f} MB are needed; "
-            "free some space or choose another --output"
+            f"the disk of '{folder}' has {free_bytes / 1e6:.0f} MB free, but about {needed_bytes / 1e6:.0f} MB are "
+            "needed; free some space or choose another --output"
         )
 
 

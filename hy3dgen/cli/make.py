@@ -1,0 +1,164 @@
+"""What the two scripts share between parsing and the jobs: one road for one task and for many."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hy3dgen.cli.console import Console
+from hy3dgen.cli.exit_codes import CANCELLED, DONE, exit_code, worst
+from hy3dgen.cli.interrupt import stop_on_signals
+from hy3dgen.errors import UsageError
+from hy3dgen.jobs.options import JobOptions
+from hy3dgen.jobs.output import Outputs
+from hy3dgen.jobs.task import Task
+from hy3dgen.reports.text import summary
+
+if TYPE_CHECKING:
+    from hy3dgen.jobs.batch import Outcome
+    from hy3dgen.jobs.models import Models
+    from hy3dgen.jobs.result import Result
+    from hy3dgen.jobs.run import Surroundings
+
+OPTION_NAMES = (
+    "model", "texture", "steps", "guidance", "octree_resolution", "decoder", "faces", "texture_size", "seed",
+    "max_image_size", "rembg", "device", "dtype", "attention", "units", "up", "origin", "unwrap", "offline",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the user asked for, before anything heavy is imported.
+
+    is_batch: several inputs, a folder or a glob: failures stay alone, and a list of outcomes is written
+    count: variations of each task, with seeds counting up
+    """
+
+    tasks: Sequence[Task]
+    options: JobOptions
+    outputs: Outputs
+    is_batch: bool = False
+    count: int = 1
+    resume: bool = False
+    keep: Path | None = None
+    accept_licence: bool = False
+    command: tuple[str, ...] = ()
+
+    @property
+    def many_views(self) -> bool:
+        return any(len(task.pictures) > 1 for task in self.tasks)
+
+
+def outputs_from(values: argparse.Namespace, *, many: bool) -> Outputs:
+    """Where results go, from the output options."""
+    return Outputs(
+        output=path_from(values.output),
+        many=many,
+        overwrite=bool(values.overwrite),
+        preview=path_from(values.preview),
+        report=path_from(values.report),
+        with_preview=not values.no_preview,
+        with_report=not values.no_report,
+    )
+
+
+def path_from(words: str | None) -> Path | None:
+    """A path as typed, with ~ expanded."""
+    return None if words is None else Path(words).expanduser()
+
+
+def fulfil(order: Order, console: Console) -> int:
+    """Do what was ordered; returns the exit code. Raises the errors of a single task."""
+    if order.resume and not order.is_batch:
+        raise UsageError("--resume is for batches; for one picture use --keep DIR, which keeps finished stages")
+    # Whatever is wrong with a single input or with the output is said before torch is even imported.
+    if not order.is_batch:
+        _look_at(order.tasks[0])
+    order.outputs.check()
+    from hy3dgen.cli.weights import download_options
+    from hy3dgen.jobs.models import Models
+    from hy3dgen.jobs.run import Surroundings
+
+    with console, stop_on_signals(console.say) as event:
+        download = download_options(order.accept_licence, console)
+        models = Models(order.options, many_views=order.many_views, download=download)
+        introduce(models, console)
+        around = Surroundings(listener=console, cancel_event=event, keep=order.keep, command=order.command)
+        if order.is_batch or order.count > 1:
+            return _many(order, models, around, console)
+        return _one(order, models, around, console)
+
+
+def introduce(models: Models, console: Console) -> None:
+    """Say which model runs and, for the built-in one, what it is not."""
+    if not models.is_built_in:
+        console.say(f"model {models.name} on {models.machine()['device']}")
+        return
+    from hy3dgen.weights import catalogue
+
+    size_gb = catalogue.entry("2").download_bytes / 1e9
+    console.say(
+        "model nano, built in for a quick first result: no rival of the official weights "
+        f"({size_gb:.1f} GB; get them with: python -m hy3dgen weights get 2)"
+    )
+
+
+def _look_at(task: Task) -> None:
+    from hy3dgen.jobs.pictures import open_pictures
+
+    open_pictures(task.pictures)
+    if isinstance(task.mesh, Path) and not task.mesh.is_file():
+        from hy3dgen.errors import MeshError
+
+        raise MeshError(f"no mesh at '{task.mesh}'; give the path of a .glb, .obj, .ply or .stl file")
+
+
+def _one(order: Order, models: Models, around: Surroundings, console: Console) -> int:
+    from hy3dgen.jobs.run import run_task
+
+    [task] = order.tasks
+    target = order.outputs.target(task)
+    result = run_task(task, models, target, around)
+    console.close()
+    console.say(f"{summary(result.report)} · {result.report['seconds']:.1f} s")
+    for written in result.report["outputs"]:
+        console.result(written["path"])
+    if target.report is not None:
+        console.result(str(target.report))
+    return DONE
+
+
+def _many(order: Order, models: Models, around: Surroundings, console: Console) -> int:
+    from hy3dgen.cli.table import outcome_table
+    from hy3dgen.jobs.batch import Watcher, run_batch, variations
+    from hy3dgen.jobs.sheet import Sheets
+
+    tasks = variations(order.tasks, order.count, models.options.seed)
+    sheets = Sheets(order.count)
+
+    def starts(number: int, total: int, task: Task) -> None:
+        console.new_item(f"[{number}/{total}] {task.folder / task.name}")
+
+    def ends(outcome: Outcome, result: Result | None) -> None:
+        if outcome.error is not None:
+            console.problem(outcome.error, f"{outcome.task.name}: ")
+        for path in outcome.outputs:
+            console.result(path)
+        sheets.add(outcome.task, result)
+
+    watcher = Watcher(starts, ends)
+    outcomes = run_batch(tasks, models, order.outputs, around, resume=order.resume, watcher=watcher)
+    console.close()
+    for path in sheets.write(order.outputs):
+        console.result(str(path))
+    console.say(outcome_table(outcomes))
+    return worst([_code(outcome) for outcome in outcomes])
+
+
+def _code(outcome: Outcome) -> int:
+    if outcome.status == "cancelled":
+        return CANCELLED
+    return DONE if outcome.error is None else exit_code(outcome.error)

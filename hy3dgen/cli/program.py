@@ -1,0 +1,73 @@
+"""The frame of every program: parse, check the installation, work, and turn any error into words and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+import hy3dgen
+from hy3dgen.cli.console import Console
+from hy3dgen.cli.exit_codes import BUG, DONE, exit_code
+from hy3dgen.cli.installed import ensure_installed
+from hy3dgen.cli.options import Parser, argv_of
+from hy3dgen.errors import Hy3dgenError
+
+Work = Callable[[argparse.Namespace, Console, list[str]], int]
+
+
+def run_program(make_parser: Callable[[], Parser], work: Work, argv: Sequence[str] | None) -> int:
+    """Run ``work`` with the parsed options and a console; returns the exit code, never raises.
+
+    The installation is checked after parsing, so that --help works in any environment.
+    """
+    words = argv_of(argv)
+    console = Console(quiet="--quiet" in words, verbose="-v" in words or "--verbose" in words)
+    try:
+        values = make_parser().parse_all(words)
+        ensure_installed()
+        _set_up_logging(console.verbose)
+        return work(values, console, words)
+    except SystemExit as end:  # argparse after --help and --version
+        return end.code if isinstance(end.code, int) else DONE
+    except KeyboardInterrupt as error:
+        console.close()
+        console.error("cancelled")
+        return exit_code(error)
+    except Exception as error:  # noqa: BLE001 - the one place where every error ends
+        console.close()
+        return explain(error, console)
+
+
+def explain(error: BaseException, console: Console) -> int:
+    """Say what went wrong in a line or two (with the traceback when verbose); returns the exit code."""
+    if console.verbose:
+        traceback.print_exception(error, file=sys.stderr)
+    code = exit_code(error)
+    if code != BUG:
+        console.error(_words(error))
+        return code
+    console.error(f"{type(error).__name__}: {_words(error)}")
+    console.error(
+        f"this is a fault of the program (hy3dgen {hy3dgen.__version__}), not yours; please report it with the output "
+        "of the same command with -v added"
+    )
+    return code
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, Hy3dgenError):
+        return str(error) or type(error).__name__
+    if isinstance(error, MemoryError):
+        why = str(error) or "the machine could not give more"
+        return f"out of memory: {why}; try a smaller --octree-resolution or --texture-size"
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    return f"out of device memory: {first}" if type(error).__name__ == "OutOfMemoryError" else first
+
+
+def _set_up_logging(verbose: bool) -> None:
+    """Library messages go to stderr: warnings always, the rest with -v."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("hy3dgen").setLevel(logging.INFO if verbose else logging.WARNING)

@@ -1,0 +1,54 @@
+"""What makes two tasks the same: the content of their inputs, the options that shape the result, and the models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import hy3dgen
+from hy3dgen.errors import ImageError, MeshError
+from hy3dgen.images.load import PictureSource
+from hy3dgen.jobs.keep import key_of
+from hy3dgen.jobs.options import JobOptions
+from hy3dgen.jobs.task import Task
+from hy3dgen.meshes.mesh import Mesh
+from hy3dgen.runtime.files import sha256_of_bytes, sha256_of_file
+
+
+def task_key(task: Task, options: JobOptions, models: Mapping[str, str]) -> str:
+    """A hash over everything that decides the result of a task; names of files do not count.
+
+    Raises ImageError or MeshError when a file cannot be read.
+    """
+    pictures = {view: picture_hash(source) for view, source in task.pictures.items()}
+    mesh = None if task.mesh is None else mesh_hash(task.mesh)
+    return key_of(hy3dgen.__version__, pictures, mesh, task.prompt, options.result_part(), dict(models))
+
+
+def picture_hash(source: PictureSource) -> str:
+    """SHA-256 of a picture's file when there is one, else of its mode, size and pixels."""
+    if isinstance(source, (str, Path)):
+        try:
+            return sha256_of_file(Path(source))
+        except OSError as error:
+            raise ImageError(f"cannot read '{source}': {error.strerror or error}") from error
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return sha256_of_bytes(bytes(source))
+    if isinstance(source, Image.Image):
+        return sha256_of_bytes(f"{source.mode} {source.size}".encode() + source.tobytes())
+    array = np.ascontiguousarray(source)
+    return sha256_of_bytes(f"{array.dtype} {array.shape}".encode() + array.tobytes())
+
+
+def mesh_hash(mesh: Path | Mesh) -> str:
+    """SHA-256 of a mesh's file, or of its vertices, faces and UVs."""
+    if isinstance(mesh, Mesh):
+        uv = b"" if mesh.uv is None else mesh.uv.tobytes()
+        return sha256_of_bytes(mesh.vertices.tobytes() + mesh.faces.tobytes() + uv)
+    try:
+        return sha256_of_file(mesh)
+    except OSError as error:
+        raise MeshError(f"cannot read '{mesh}': {error.strerror or error}") from error

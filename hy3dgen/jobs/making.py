@@ -1,0 +1,120 @@
+"""The stages of one task in order, each through what is kept of an earlier run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import hy3dgen
+from hy3dgen.errors import MeshError
+from hy3dgen.jobs.formats import LATENTS, MESH, TEXTURED, UNWRAPPED, VIEWS, Figures, Views
+from hy3dgen.jobs.identity import mesh_hash
+from hy3dgen.jobs.keep import Keep, key_of, through
+from hy3dgen.jobs.models import Models
+from hy3dgen.jobs.options import JobOptions
+from hy3dgen.jobs.pictures import Opened, cut_out_pictures, open_pictures, picture_from_words
+from hy3dgen.jobs.shape import decode_latents, reduce_given, sample_latents, tidy
+from hy3dgen.jobs.task import Task
+from hy3dgen.jobs.texture import colour, with_uv
+from hy3dgen.meshes.cleanup import check
+from hy3dgen.meshes.io import read_mesh
+from hy3dgen.meshes.mesh import Mesh
+from hy3dgen.meshes.topology import is_watertight
+from hy3dgen.reports.run import Source
+
+MAX_GIVEN_FACES = 2_000_000
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a task has become: the mesh, the pictures it came from, and figures for the report."""
+
+    sources: tuple[Source, ...]
+    views: Views
+    mesh: Mesh
+    figures: Figures
+
+
+def make(task: Task, options: JobOptions, models: Models, keep: Keep | None = None) -> Made:
+    """Run the stages of ``task``. Everything that can be wrong with the inputs is found before a model is loaded."""
+    given_mesh, mesh_source = _given_mesh(task)
+    if task.prompt is not None:
+        opened = picture_from_words(task.prompt, options, models.draw)
+    else:
+        opened = open_pictures(task.pictures)
+    sources = tuple(picture.source for picture in opened.values())
+    sources += (mesh_source,) if mesh_source is not None else ()
+    views, views_key = _views(opened, options, keep)
+    if given_mesh is None:
+        mesh, figures, mesh_key = _shape(views, views_key, options, models, keep)
+    else:
+        assert mesh_source is not None
+        mesh, figures = reduce_given(given_mesh, models.asked.faces)
+        mesh_key = key_of("given mesh", mesh_source.sha256, models.asked.faces)
+    figures = {"watertight": is_watertight(mesh), **figures}
+    if options.texture == "none":
+        return Made(sources, views, mesh, figures)
+    mesh, coverage = _texture(mesh, mesh_key, views, views_key, options, models, keep)
+    return Made(sources, views, mesh, {**figures, "coverage": coverage})
+
+
+def _given_mesh(task: Task) -> tuple[Mesh | None, Source | None]:
+    """The mesh that the user brought, read and checked, and where it came from."""
+    if task.mesh is None:
+        return None, None
+    if isinstance(task.mesh, Mesh):
+        mesh, path = task.mesh, None
+        check(mesh)
+    else:
+        mesh, path = read_mesh(task.mesh), str(task.mesh)
+    if len(mesh.faces) > MAX_GIVEN_FACES:
+        raise MeshError(
+            f"the mesh has {len(mesh.faces):,} faces, more than {MAX_GIVEN_FACES:,} cannot be textured here; reduce it "
+            "first, for example in Blender"
+        )
+    return mesh, Source("mesh", mesh_hash(task.mesh), path)
+
+
+def _views(opened: Mapping[str, Opened], options: JobOptions, keep: Keep | None) -> tuple[Views, str]:
+    hashes = {view: picture.source.sha256 for view, picture in opened.items()}
+    key = key_of("cutout", hyperparameters(options, "rembg", "max_image_size"), hashes)
+    return through(keep, "cutout", key, VIEWS, lambda: cut_out_pictures(opened, options)), key
+
+
+def _shape(
+    views: Views, views_key: str, options: JobOptions, models: Models, keep: Keep | None
+) -> tuple[Mesh, Figures, str]:
+    sampling = hyperparameters(options, "steps", "guidance", "seed")
+    key = key_of("latents", views_key, sampling, models.identity()) if keep is not None else ""
+    many = models.takes_many_views
+    latents = through(
+        keep, "latents", key, LATENTS, lambda: sample_latents(models.shape_pipeline(), views, options, many_views=many)
+    )
+    key = key_of("mesh", key, hyperparameters(options, "octree_resolution", "decoder", "faces"))
+
+    def decode() -> tuple[Mesh, Figures]:
+        mesh, report = tidy(decode_latents(models.shape_pipeline(), latents, options), options.faces)
+        return mesh, {"parts_removed": report.parts_removed}
+
+    mesh, figures = through(keep, "mesh", key, MESH, decode)
+    return mesh, figures, key
+
+
+def _texture(
+    mesh: Mesh, mesh_key: str, views: Views, views_key: str, options: JobOptions, models: Models, keep: Keep | None
+) -> tuple[Mesh, Mapping[str, float]]:
+    key = key_of("unwrapped", mesh_key, hyperparameters(options, "unwrap", "texture_size"))
+    unwrapped, _ = through(keep, "unwrapped", key, UNWRAPPED, lambda: (with_uv(mesh, options), {}))
+    key = key_of("texture", key, views_key, hyperparameters(options, "texture"), models.compute())
+
+    def paint() -> tuple[Mesh, Figures]:
+        painted, coverage = colour(unwrapped, views, options, models.device)
+        return painted, {name: round(float(share), 6) for name, share in coverage.items()}
+
+    return through(keep, "texture", key, TEXTURED, paint)
+
+
+def hyperparameters(options: JobOptions, *names: str) -> dict[str, Any]:
+    """Some options with the program's version, for a key: another version may make other results."""
+    return {"version": hy3dgen.__version__, **{name: getattr(options, name) for name in names}}

@@ -1,0 +1,88 @@
+"""What a finished job hands back, and how it becomes files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hy3dgen.errors import OutputError, UsageError
+from hy3dgen.jobs.options import JobOptions
+from hy3dgen.jobs.output import MESH_SUFFIXES, Target, write_files
+from hy3dgen.meshes.io import encode_mesh
+from hy3dgen.meshes.mesh import Mesh
+from hy3dgen.reports.run import OutputFile
+
+
+@dataclass(frozen=True)
+class Result:
+    """A coloured mesh and how it came about.
+
+    mesh: in file space (see ``Mesh``)
+    report: the run as plain values; docs/report.schema.json describes it
+    preview: (height, width, 3) uint8, sRGB, four views; None when it was switched off
+    cutouts: the pictures as the model saw them, RGBA, by view name
+    facts: the part of the report that repeats exactly; stored inside a GLB
+    """
+
+    mesh: Mesh
+    report: dict[str, Any]
+    preview: np.ndarray | None
+    cutouts: Mapping[str, Image.Image]
+    facts: Mapping[str, Any]
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
+        """Write the mesh to ``path``, whose ending (.glb, .obj, .ply, .stl) chooses the format; returns the paths.
+
+        An OBJ brings a .mtl and a .png. Raises UsageError for another ending, OutputError when a file exists and
+        ``overwrite`` is off, or when it cannot be written.
+        """
+        path = Path(path)
+        if path.suffix.lower() not in MESH_SUFFIXES:
+            raise UsageError(f"cannot write a mesh to '{path}'; its name must end in {', '.join(MESH_SUFFIXES)}")
+        options = self.report["options"]
+        files = encode_mesh(
+            self.mesh,
+            path.name,
+            extras=dict(self.facts),
+            units=options["units"],
+            up=options["up"],
+            origin=options["origin"],
+        )
+        in_the_way = [path.parent / name for name in files if (path.parent / name).exists()]
+        if in_the_way and not overwrite:
+            raise OutputError(f"'{in_the_way[0]}' exists already; give another name or overwrite=True")
+        return [Path(written.path) for written in write_files(path.parent, files, {})]
+
+
+def write_result(
+    mesh: Mesh, preview: np.ndarray | None, facts: Mapping[str, Any], options: JobOptions, target: Target
+) -> list[OutputFile]:
+    """Write mesh and preview of a task, each file whole or not at all; the report follows when its stage has ended."""
+    files = encode_mesh(
+        mesh,
+        target.mesh.name,
+        extras=dict(facts),
+        units=options.units,
+        up=options.up,
+        origin=options.origin or "centre",
+    )
+    roles = {name: "mesh" if name == target.mesh.name else "material" for name in files}
+    written = write_files(target.mesh.parent, files, roles)
+    if preview is not None and target.preview is not None:
+        content = encode_picture(preview, target.preview.suffix)
+        written += write_files(target.preview.parent, {target.preview.name: content}, {target.preview.name: "preview"})
+    return written
+
+
+def encode_picture(pixels: np.ndarray, suffix: str = ".png") -> bytes:
+    """An image file's bytes. pixels: (height, width, 3 or 4) uint8; suffix: '.png', '.jpg', '.jpeg' or '.webp'."""
+    buffer = io.BytesIO()
+    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(suffix.lower(), "PNG")
+    Image.fromarray(pixels).save(buffer, kind, **({"quality": 92} if kind != "PNG" else {}))
+    return buffer.getvalue()

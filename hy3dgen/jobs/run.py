@@ -1,0 +1,99 @@
+"""One job: its stages recorded and cancellable, the report, and the files written at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+import hy3dgen
+from hy3dgen.jobs.keep import Keep
+from hy3dgen.jobs.making import Made, make
+from hy3dgen.jobs.models import Models
+from hy3dgen.jobs.options import JobOptions
+from hy3dgen.jobs.output import Target, write_files
+from hy3dgen.jobs.result import Result, write_result
+from hy3dgen.jobs.task import Task
+from hy3dgen.rendering.preview import render_preview
+from hy3dgen.reports.run import Circumstances, Facts, as_json, build_report, plain
+from hy3dgen.runtime import memory
+from hy3dgen.runtime.attention import use_backend
+from hy3dgen.runtime.stages import CancelEvent, Listener, recording, stage
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is around a job: who listens, who may stop it, where stages are kept, and the command for the report."""
+
+    listener: Listener | None = None
+    cancel_event: CancelEvent | None = None
+    keep: Path | None = None
+    command: tuple[str, ...] = ()
+
+
+def run_task(task: Task, models: Models, target: Target | None = None, around: Surroundings | None = None) -> Result:
+    """Make one mesh.
+
+    task: what from; models: the loaded models with the options; target: the files to write, None for none
+    Everything that can be wrong with the inputs is found before a model is loaded. Raises the errors of
+    ``hy3dgen.errors``; nothing half-written stays.
+    """
+    around = around or Surroundings()
+    started = perf_counter()
+    circumstances = Circumstances(command=list(around.command), machine=models.machine())
+    options = options_for(task, models)
+    keep = Keep(around.keep) if around.keep is not None else None
+    with (
+        recording(device=models.device, cancel_event=around.cancel_event, listener=around.listener) as run,
+        use_backend(None if options.attention == "auto" else options.attention),
+    ):
+        made = make(task, options, models, keep)
+        facts = _facts(made, options, models)
+        preview, outputs = None, []
+        with stage("export") as record:
+            for name in keep.damaged if keep is not None else ():
+                record.warn(f"the kept stage '{name}' was damaged and has been made again")
+            preview = render_preview(made.mesh) if options.preview else None
+            if target is not None:
+                outputs = write_result(made.mesh, preview, facts.as_dict(), options, target)
+    circumstances.seconds = perf_counter() - started
+    circumstances.peak_host_bytes = memory.peak_host_bytes()
+    report = build_report(facts, circumstances, run.stages, outputs)
+    if target is not None and target.report is not None:
+        write_files(target.report.parent, {target.report.name: as_json(report).encode()}, {})
+    return Result(made.mesh, report, preview, made.views, facts.as_dict())
+
+
+def options_for(task: Task, models: Models) -> JobOptions:
+    """The options of one task: its own seed, and a given mesh stays where it lies unless asked otherwise."""
+    options = models.options
+    if task.seed is not None:
+        options = options.with_(seed=task.seed)
+    if options.origin is None:
+        options = options.with_(origin="centre" if task.mesh is None else "keep")
+    return options
+
+
+def _facts(made: Made, options: JobOptions, models: Models) -> Facts:
+    mesh = made.mesh
+    extent = np.ptp(mesh.vertices, axis=0)
+    figures: Mapping[str, Any] = {
+        "vertices": len(mesh.vertices),
+        "faces": len(mesh.faces),
+        "extent": [round(float(side), 6) for side in extent],
+        "texture_px": None if mesh.texture is None else mesh.texture.shape[0],
+        **made.figures,
+    }
+    return Facts(
+        version=hy3dgen.__version__,
+        model=models.name,
+        options=options.result_part(),
+        compute=models.compute(),
+        inputs=made.sources,
+        weights=models.weight_files(),
+        mesh={name: plain(value) for name, value in figures.items()},
+    )

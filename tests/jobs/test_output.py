@@ -1,0 +1,91 @@
+"""Names of results: never over something else, numbered, mirrored, and refused early when they cannot be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePath
+
+import pytest
+
+from hy3dgen.errors import OutputError, UsageError
+from hy3dgen.jobs.output import Outputs
+from hy3dgen.jobs.task import Task
+
+
+def task(name: str = "mug", folder: str = ".") -> Task:
+    return Task(name=name, pictures={"front": Path(f"{name}.png")}, folder=PurePath(folder))
+
+
+def test_default_names_lie_in_the_output_folder() -> None:
+    target = Outputs().target(task())
+    assert target.mesh == Path("output/mug.glb")
+    assert (target.preview, target.report) == (Path("output/mug.png"), Path("output/mug.json"))
+
+
+def test_an_existing_file_of_any_kind_gives_the_whole_set_a_number(tmp_path: Path) -> None:
+    (tmp_path / "mug.json").write_text("{}")
+    target = Outputs(output=tmp_path).target(task())
+    assert [p.name for p in target.paths()] == ["mug-2.glb", "mug-2.png", "mug-2.json"]
+
+
+def test_overwriting_keeps_the_name_but_never_within_one_run(tmp_path: Path) -> None:
+    (tmp_path / "mug.glb").write_bytes(b"old")
+    outputs = Outputs(output=tmp_path, many=True, overwrite=True)
+    assert outputs.target(task()).mesh.name == "mug.glb"
+    assert outputs.target(task()).mesh.name == "mug-2.glb"
+
+
+def test_sub_folders_are_mirrored(tmp_path: Path) -> None:
+    assert Outputs(output=tmp_path, many=True).target(task(folder="a/b")).mesh == tmp_path / "a/b/mug.glb"
+
+
+@pytest.mark.parametrize("ending", [".glb", ".obj", ".ply", ".stl"])
+def test_the_ending_of_the_output_chooses_the_format(tmp_path: Path, ending: str) -> None:
+    assert Outputs(output=tmp_path / f"x{ending}").target(task()).mesh == tmp_path / f"x{ending}"
+
+
+def test_an_obj_also_claims_its_material_and_texture(tmp_path: Path) -> None:
+    (tmp_path / "my_x.mtl").write_text("theirs")
+    target = Outputs(output=tmp_path / "my x.obj").target(task())
+    assert target.mesh.name == "my x-2.obj"
+
+
+@pytest.mark.parametrize("wrong", ["x.fbx", "x.png", "x.gltf"])
+def test_an_unknown_ending_lists_the_known_ones(wrong: str) -> None:
+    with pytest.raises(UsageError, match=r"\.glb, \.obj, \.ply, \.stl"):
+        Outputs(output=Path(wrong))
+
+
+def test_a_folder_with_a_dot_is_a_folder() -> None:
+    assert Outputs(output=Path("out/v1.2")).target(task()).mesh == Path("out/v1.2/mug.glb")
+
+
+def test_one_file_cannot_hold_many_results() -> None:
+    with pytest.raises(UsageError, match="give a folder"):
+        Outputs(output=Path("x.glb"), many=True)
+    with pytest.raises(UsageError, match="several results"):
+        Outputs(many=True, preview=Path("p.png"))
+
+
+def test_names_that_file_systems_refuse_are_made_safe(tmp_path: Path) -> None:
+    assert Outputs(output=tmp_path).target(task(name='a<b>:"c')).mesh.name == "a_b___c.glb"
+    assert len(Outputs(output=tmp_path).target(task(name="x" * 400)).mesh.name) < 140
+
+
+def test_a_file_in_the_way_of_the_folder_is_found_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError, match="cannot make the folder"):
+        Outputs(output=tmp_path / "out" / "deeper").check()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_found_before_the_work(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="may not write"):
+        Outputs(output=tmp_path).check()
+
+
+def test_a_folder_where_a_file_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "r.json").mkdir()
+    with pytest.raises(OutputError, match=r"r\.json' is a folder"):
+        Outputs(output=tmp_path, report=tmp_path / "r.json").check()
