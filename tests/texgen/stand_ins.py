@@ -9,6 +9,7 @@ import torch
 
 from hy3dgen.texgen.residency import OnDemand
 from hy3dgen.texgen.utils.dehighlight_utils import SEED, Light_Shadow_Remover
+from hy3dgen.texgen.utils.multiview_utils import Multiview_Diffusion_Net
 
 
 class NoVae:
@@ -54,3 +55,18 @@ def remover_of(
     if not hasattr(pipeline, "residency"):
         pipeline.residency = OnDemand(torch.device("cpu"), torch.float32)
     return remover
+
+
+def painter_of(pipeline: Any, *, size_px: int, steps: int = 30) -> Multiview_Diffusion_Net:
+    """The paint stage around ``pipeline``."""
+    painter = Multiview_Diffusion_Net.__new__(Multiview_Diffusion_Net)
+    painter.config = settings(multiview_inference_steps=steps)
+    painter.device = torch.device("cpu")
+    painter.seed = 0
+    painter.view_size = size_px
+    painter.pipeline = pipeline
+    if not hasattr(pipeline, "vae"):
+        pipeline.vae = NoVae()
+    if not hasattr(pipeline, "residency"):
+        pipeline.residency = OnDemand(torch.device("cpu"), torch.float32)
+    return painter
