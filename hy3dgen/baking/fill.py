@@ -13,7 +13,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import cg
 
-from hy3dgen.baking.project import FULL_TRUST, Painting
+from hy3dgen.baking.project import Painting
+from hy3dgen.baking.shots import FULL_TRUST
 from hy3dgen.baking.texels import Surface
 from hy3dgen.rendering.jit import compiled, run_bands
 
@@ -34,9 +35,9 @@ def spread_correction(surface: Surface, points: Painting) -> np.ndarray:
     trust = np.minimum(points.trust[:, 0] / FULL_TRUST, 1)
     seen = points.colour[:, 0] / np.maximum(points.trust, 1e-12)
     fallback = points.fallback[:, 0] / np.maximum(points.fallback_trust, 1e-12)
-    laplacian, length = _graph(surface, fallback)
+    laplacian = _graph(surface, fallback)
     anchor = _ANCHOR * trust.astype(np.float64)
-    pull = (length / REACH) ** 2 * np.maximum(fallback[:, 3].astype(np.float64), _DOUBT)
+    pull = (mean_edge(surface) / REACH) ** 2 * np.maximum(fallback[:, 3].astype(np.float64), _DOUBT)
     system = (laplacian + sparse.diags(anchor + pull)).tocsr()
     inverse = sparse.diags(1 / system.diagonal())
     start = np.where(trust[:, None] > 0, seen, fallback[:, :3]).astype(np.float64)
@@ -48,16 +49,20 @@ def spread_correction(surface: Surface, points: Painting) -> np.ndarray:
     return correction
 
 
-def _graph(surface: Surface, fallback: np.ndarray) -> tuple[sparse.csr_matrix, float]:
-    """(Laplacian of the graph of positions, mean edge length).
+def mean_edge(surface: Surface) -> float:
+    """Mean length of the edges, in units of the framed mesh."""
+    ends = surface.positions[surface.faces]
+    return max(float(np.linalg.norm(ends - np.roll(ends, 1, axis=1), axis=2).mean()), 1e-6)
+
+
+def _graph(surface: Surface, fallback: np.ndarray) -> sparse.csr_matrix:
+    """Laplacian of the graph of distinct positions.
 
     An edge weighs 1, and less where its ends have different fallback colours (N, 4) that are both certain.
     """
     count = len(fallback)
     corners = surface.points[surface.faces]
     pairs = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
-    ends = surface.positions[surface.faces]
-    length = float(np.linalg.norm(ends - np.roll(ends, 1, axis=1), axis=2).mean())
     pairs = np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1).astype(np.int64)
     low, high = np.divmod(np.unique(pairs[:, 0] * count + pairs[:, 1]), count)
     contrast = np.linalg.norm((fallback[low, :3] - fallback[high, :3]).astype(np.float64), axis=1) / _CONTRAST
@@ -65,7 +70,7 @@ def _graph(surface: Surface, fallback: np.ndarray) -> tuple[sparse.csr_matrix, f
     weight = np.maximum(np.exp(-certain * contrast**2), 0.01)
     adjacency = sparse.coo_matrix((weight, (low, high)), shape=(count, count)).tocsr()
     adjacency = adjacency + adjacency.T
-    return sparse.diags(np.asarray(adjacency.sum(axis=1)).reshape(-1)) - adjacency, max(length, 1e-6)
+    return sparse.diags(np.asarray(adjacency.sum(axis=1)).reshape(-1)) - adjacency
 
 
 def compose(surface: Surface, painting: Painting, correction: np.ndarray) -> np.ndarray:
@@ -104,30 +109,84 @@ def _compose_band(
                 out[row, column, k] = np.uint8(min(max(value + np.float32(0.5), np.float32(0)), np.float32(255)))
 
 
-def pull_push(picture: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Fill where ``weight`` is 0 from known pixels near and far; known pixels (weight 1) stay as they are.
+def nearest(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """(H, W, C): where ``known`` (H, W) bool is False, the colour of the nearest known pixel; unchanged if none is."""
+    if not known.any():
+        return picture.copy()
+    _, labels = cv2.distanceTransformWithLabels(
+        (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    source = np.zeros(int(labels.max()) + 1, np.int64)
+    places = np.flatnonzero(known)
+    source[labels.reshape(-1)[places]] = places
+    return picture.reshape(-1, picture.shape[2])[source[labels.reshape(-1)]].reshape(picture.shape)
 
-    picture: (H, W, C) uint8 or float32; weight: (H, W) float32 in [0, 1]. Returns the picture's dtype.
-    Zeros when nothing is known.
+
+def pull_push(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Fill unknown pixels from known ones near and far, smoothly; known pixels stay as they are.
+
+    picture: (H, W, 3) uint8; known: (H, W) bool. Returns a new (H, W, 3) uint8; zeros where nothing is known.
     """
-    height, width = weight.shape
-    values = picture.astype(np.float32)
-    if height == 1 and width == 1:
-        return picture * (weight > 0)[..., None].astype(picture.dtype)
-    known = weight.astype(np.float32)
-    levels = [(values, known)]
-    while max(known.shape) > 1:
-        size = ((known.shape[1] + 1) // 2, (known.shape[0] + 1) // 2)
-        mass = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
-        total = cv2.resize(values * known[..., None], size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], -1)
+    height, width = known.shape
+    half = ((height + 1) // 2, (width + 1) // 2)
+    values, weight = np.empty((*half, 3), np.float32), np.empty(half, np.float32)
+    run_bands(_halve_band, half[0], picture, known, values, weight)
+    levels = [(values, weight)]
+    while max(weight.shape) > 1:
+        size = ((weight.shape[1] + 1) // 2, (weight.shape[0] + 1) // 2)
+        mass = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+        total = cv2.resize(values * weight[..., None], size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], 3)
         values = total / np.maximum(mass, 1e-12)[..., None]
-        known = np.minimum(mass * 4, 1).astype(np.float32)
-        levels.append((values, known))
+        weight = np.minimum(mass * 4, 1)
+        levels.append((values, weight))
     filled = levels[-1][0]
-    for values, known in reversed(levels[:-1]):
-        size = (known.shape[1], known.shape[0])
+    for values, weight in reversed(levels[:-1]):
+        size = (weight.shape[1], weight.shape[0])
         larger = cv2.resize(filled, size, interpolation=cv2.INTER_LINEAR).reshape(values.shape)
-        filled = larger + (values - larger) * known[..., None]
-    if picture.dtype == np.uint8:
-        return np.clip(np.rint(filled), 0, 255).astype(np.uint8)
-    return filled.astype(picture.dtype)
+        filled = larger + (values - larger) * weight[..., None]
+    out = picture.copy()
+    run_bands(_refine_band, height, known, np.ascontiguousarray(filled, np.float32), out)
+    return out
+
+
+@compiled
+def _halve_band(first, end, picture, known, values, weight):
+    """Means of the known pixels of two by two, and 1 where there is any."""
+    for row in range(first, end):
+        for column in range(weight.shape[1]):
+            count = np.float32(0)
+            red, green, blue = np.float32(0), np.float32(0), np.float32(0)
+            for r in range(2 * row, min(2 * row + 2, known.shape[0])):
+                for c in range(2 * column, min(2 * column + 2, known.shape[1])):
+                    if known[r, c]:
+                        count += np.float32(1)
+                        red += np.float32(picture[r, c, 0])
+                        green += np.float32(picture[r, c, 1])
+                        blue += np.float32(picture[r, c, 2])
+            scale = np.float32(1) / max(count, np.float32(1))
+            values[row, column, 0] = red * scale
+            values[row, column, 1] = green * scale
+            values[row, column, 2] = blue * scale
+            weight[row, column] = min(count, np.float32(1))
+
+
+@compiled
+def _refine_band(first, end, known, half, out):
+    """Unknown pixels take the bilinear colour of the half-size picture."""
+    for row in range(first, end):
+        y = min(
+            max((np.float32(row) - np.float32(0.5)) * np.float32(0.5), np.float32(0)), np.float32(half.shape[0] - 1)
+        )
+        r = min(int(y), max(half.shape[0] - 2, 0))
+        r1, fy = min(r + 1, half.shape[0] - 1), y - np.float32(r)
+        for column in range(known.shape[1]):
+            if known[row, column]:
+                continue
+            x = (np.float32(column) - np.float32(0.5)) * np.float32(0.5)
+            x = min(max(x, np.float32(0)), np.float32(half.shape[1] - 1))
+            c = min(int(x), max(half.shape[1] - 2, 0))
+            c1, fx = min(c + 1, half.shape[1] - 1), x - np.float32(c)
+            for k in range(3):
+                top = half[r, c, k] + (half[r, c1, k] - half[r, c, k]) * fx
+                bottom = half[r1, c, k] + (half[r1, c1, k] - half[r1, c, k]) * fx
+                out[row, column, k] = np.uint8(top + (bottom - top) * fy + np.float32(0.5))

@@ -9,53 +9,14 @@ detail: the back of an arm is as its front, the back of a head is not a face.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from hy3dgen.baking import project_torch
+from hy3dgen.baking.shots import COUNTED_TRUST, FALLOFF, FAR, FULL_TRUST, Shot, camera_constants
 from hy3dgen.baking.texels import Surface, Texels
-from hy3dgen.errors import UsageError
-from hy3dgen.rendering.cameras import View, transform_points
 from hy3dgen.rendering.jit import compiled, run_bands
-from hy3dgen.rendering.rasterizers import interpolate, rasterize
-
-FULL_TRUST = 0.05
-"""Trust from which a texel keeps the pictures' colour unmixed; reached at about 63 degrees from the view."""
-LIMIT_DEG = 80.0
-FALLOFF = 3
-_FAR = -1e9
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One picture, laid over the raster of its view.
-
-    view: orthographic; image: (H, W, 3) uint8 sRGB, without background colour anywhere
-    soft: (h, w, 3) uint8, the same picture blurred, for what lies behind
-    confidence: (H, W) float32 in [0, 1]; depth: (H, W) float32 camera z of the surface, far behind where there is none
-    """
-
-    view: View
-    image: np.ndarray
-    soft: np.ndarray
-    confidence: np.ndarray
-    depth: np.ndarray
-    weight: float = 1.0
-
-
-def depth_of(
-    surface: Surface, view: View, size: tuple[int, int], *, device: torch.device | str = "cpu"
-) -> tuple[np.ndarray, np.ndarray]:
-    """(camera z (H, W) float32, covered (H, W) bool) of a surface seen by an orthographic view."""
-    if view.fovy_deg is not None:
-        raise UsageError("pictures are projected with orthographic views; leave fovy_deg unset")
-    camera = transform_points(view.matrix(), torch.from_numpy(surface.positions).to(device))
-    faces = torch.from_numpy(surface.faces).to(device)
-    raster = rasterize(transform_points(view.projection(), camera), faces, size)
-    depth = interpolate(camera[:, 2:3].contiguous(), faces, raster)[..., 0]
-    covered = raster.covered
-    return torch.where(covered, depth, depth.new_tensor(_FAR)).cpu().numpy(), covered.cpu().numpy()
 
 
 class Painting:
@@ -75,9 +36,8 @@ class Painting:
     def add(self, surface: Surface, shot: Shot, *, device: torch.device | None = None) -> None:
         """Add what ``shot`` shows directly. Call it for every picture before ``add_fallback``."""
         if device is not None and device.type not in ("cpu", "mps"):
-            from hy3dgen.baking.project_torch import add_seen
-
-            add_seen(self, surface, shot, device)
+            sums = (self.colour, self.trust, self.count)
+            project_torch.add_seen(self.texels, surface, shot, device, *sums)
             return
         texels = self.texels
         run_bands(
@@ -96,16 +56,6 @@ class Painting:
             camera_constants(shot), shot.image, shot.soft, shot.confidence, shot.depth,
             symmetry, limit, self.trust, self.fallback, self.fallback_trust,
         )  # fmt: skip
-
-
-def camera_constants(shot: Shot) -> np.ndarray:
-    """(5,) float32: pixels per unit across and down, cosine limit, weight, side of a pixel in units."""
-    height, width = shot.depth.shape
-    per_unit = 1.0 / shot.view.ortho_scale
-    return np.array(
-        [(width - 1) * per_unit, (height - 1) * per_unit, math.cos(math.radians(LIMIT_DEG)), shot.weight,
-         shot.view.ortho_scale / max(1, min(height, width) - 1)], np.float32,
-    )  # fmt: skip
 
 
 _ZERO, _ONE, _HALF = np.float32(0), np.float32(1), np.float32(0.5)
@@ -127,6 +77,15 @@ def _bilinear(picture, row, column, k):
     top = np.float32(picture[r, c, k]) * (_ONE - fc) + np.float32(picture[r, c1, k]) * fc
     bottom = np.float32(picture[r1, c, k]) * (_ONE - fc) + np.float32(picture[r1, c1, k]) * fc
     return top * (_ONE - fr) + bottom * fr
+
+
+@compiled
+def _bilinear_plane(values, row, column):
+    r, fr = _corner(row, values.shape[0])
+    c, fc = _corner(column, values.shape[1])
+    r1, c1 = min(r + 1, values.shape[0] - 1), min(c + 1, values.shape[1] - 1)
+    top = values[r, c] * (_ONE - fc) + values[r, c1] * fc
+    return top * (_ONE - fr) + (values[r1, c] * (_ONE - fc) + values[r1, c1] * fc) * fr
 
 
 @compiled
@@ -157,7 +116,7 @@ def _thickness(depth, row, column, z):
         for dc in range(2):
             weight = wr * (fc if dc == 1 else _ONE - fc)
             surface = depth[min(r + dr, depth.shape[0] - 1), min(c + dc, depth.shape[1] - 1)]
-            if surface > np.float32(_FAR * 0.5):
+            if surface > np.float32(FAR * 0.5):
                 total += weight * max(_ZERO, surface - z)
                 weights += weight
     return total / weights if weights > 0 else _ZERO
@@ -229,13 +188,13 @@ def _add_seen_band(
             for k in range(3):
                 colour[row, column, k] += seen * _bilinear(image, r, c, k)
             trust[row, column] += seen
-            if seen >= np.float32(0.1 * FULL_TRUST):
+            if seen >= np.float32(COUNTED_TRUST):
                 count[row, column] += 1
 
 
 MIRROR_TOLERANCE = np.float32(0.03)
 """How far the surface may lie from the mirror image of a point to lend its colour."""
-THROUGH_WEIGHT = np.float32(0.002)
+THROUGH_WEIGHT = np.float32(0.02)
 DETAIL_THICKNESS, CERTAIN_THICKNESS = np.float32(0.06), np.float32(0.23)
 """Thickness of the object, in units of the framed mesh, over which detail and certainty of what lies behind fade."""
 
@@ -266,10 +225,10 @@ def _add_fallback_band(
             cosine = _cosine(matrix, nx, ny, nz)
             r, c, cz = _pixel(matrix, constants, depth.shape, x, y, z)
             thickness = _thickness(depth, r, c, cz)
-            detail = np.float32(math.exp(-((thickness / DETAIL_THICKNESS) ** 2)))
+            detail = np.float32(math.exp(-((thickness / DETAIL_THICKNESS) ** 2))) * _bilinear_plane(confidence, r, c)
             certain = np.float32(math.exp(-((thickness / CERTAIN_THICKNESS) ** 4)))
             side = cosine if cosine > 0 else np.float32(-0.5) * cosine
-            through = THROUGH_WEIGHT * constants[3] * (np.float32(0.02) + side * side)
+            through = THROUGH_WEIGHT * constants[3] * (np.float32(0.1) + side * side)
             small_r, small_c = (r + _HALF) * down - _HALF, (c + _HALF) * across - _HALF
             for k in range(3):
                 sharp = _bilinear(image, r, c, k)

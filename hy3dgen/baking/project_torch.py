@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
-from hy3dgen.baking.texels import Surface
-
-if TYPE_CHECKING:
-    from hy3dgen.baking.project import Painting, Shot
+from hy3dgen.baking.shots import COUNTED_TRUST, FALLOFF, Shot, camera_constants
+from hy3dgen.baking.texels import Surface, Texels
 
 _TEXELS_PER_BAND = 1 << 20
 
 
-def add_seen(painting: Painting, surface: Surface, shot: Shot, device: torch.device) -> None:
-    """Add what ``shot`` shows to the painting's sums, computing a band of rows at a time on ``device``."""
-    texels = painting.texels
+def add_seen(
+    texels: Texels,
+    surface: Surface,
+    shot: Shot,
+    device: torch.device,
+    colour_sum: np.ndarray,
+    trust_sum: np.ndarray,
+    count: np.ndarray,
+) -> None:
+    """Add what ``shot`` shows to the sums of a ``Painting``, computing a band of rows at a time on ``device``."""
     height, width = texels.face_ids.shape
     scene = _Scene(surface, shot, device)
     band = max(1, _TEXELS_PER_BAND // width)
@@ -29,17 +32,15 @@ def add_seen(painting: Painting, surface: Surface, shot: Shot, device: torch.dev
         seen, colour = scene.look(ids[inside].long() - 1, weights)
         where = inside.cpu().numpy()
         trust = seen.cpu().numpy()
-        painting.colour[rows][where] += (seen[:, None] * colour).cpu().numpy()
-        painting.trust[rows][where] += trust
-        painting.count[rows][where] += trust >= np.float32(scene.counts)
+        colour_sum[rows][where] += (seen[:, None] * colour).cpu().numpy()
+        trust_sum[rows][where] += trust
+        count[rows][where] += trust >= np.float32(COUNTED_TRUST)
 
 
 class _Scene:
     """Mesh and picture on the device."""
 
     def __init__(self, surface: Surface, shot: Shot, device: torch.device) -> None:
-        from hy3dgen.baking.project import FULL_TRUST, camera_constants
-
         def put(array: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
@@ -48,12 +49,9 @@ class _Scene:
         self.matrix = put(shot.view.matrix())
         self.constants = [float(value) for value in camera_constants(shot)]
         self.image, self.confidence, self.depth = put(shot.image), put(shot.confidence), put(shot.depth)
-        self.counts = 0.1 * FULL_TRUST
 
     def look(self, face: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Points given by face (N,) and barycentrics (N, 3): (trust (N,), colour (N, 3) of 0 to 255)."""
-        from hy3dgen.baking.project import FALLOFF
-
         down, across, limit, weight, pixel = self._constants()
         corners = self.faces[face]
         position = (weights[..., None] * self.positions[corners]).sum(1)

@@ -71,7 +71,8 @@ def texels_of(mesh: Mesh, size: int, *, gutter: int = GUTTER_TEXELS, device: tor
     """
     if mesh.uv is None:
         raise MeshError("the mesh has no texture coordinates to paint onto; unwrap it first")
-    uv = np.asarray(mesh.uv, np.float32) * np.float32([1, -1]) + np.float32([0, 1])
+    uv = np.array(mesh.uv, np.float32)
+    uv[:, 1] = 1 - uv[:, 1]
     pixel = (uv * np.float32(size) - np.float32(0.5)) / np.float32(max(size - 1, 1))
     clip = np.zeros((len(uv), 4), np.float32)
     clip[:, :2], clip[:, 3] = pixel * 2 - 1, 1

@@ -1,7 +1,7 @@
 """``--texture project``: the input pictures themselves on the mesh, the rest filled in; needs no weights.
 
 Each picture is laid over the silhouette that the mesh shows from its side, then carried to the texels that it shows.
-What no picture shows comes from its mirror image, or from what lies before or behind it, and melts into its surroundings.
+What no picture shows comes from its mirror image or from what lies before or behind it, and melts into what is around.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 
 from hy3dgen.baking.align import fit
-from hy3dgen.baking.fill import compose, pull_push, spread_correction
-from hy3dgen.baking.project import FULL_TRUST, Painting, Shot, depth_of
+from hy3dgen.baking.fill import compose, mean_edge, nearest, pull_push, spread_correction
+from hy3dgen.baking.project import Painting
+from hy3dgen.baking.shots import COUNTED_TRUST, FULL_TRUST, Shot, depth_of
 from hy3dgen.baking.texels import Surface, Texels, texels_of, texels_of_points
 from hy3dgen.errors import ImageError, MeshError, UsageError
 from hy3dgen.meshes.mesh import Mesh
@@ -30,7 +31,7 @@ POOR_OVERLAP = 0.6
 _DEPTH_STEP = 0.03
 """Change of depth between neighbours, in units of the framed mesh, that counts as the edge of a nearer part."""
 _EDGE_SHARE, _SOFT_SHARE = 0.012, 0.04
-"""Width of the distrusted band along edges, and half the smallest feature kept of what lies behind, as shares of the view."""
+"""Shares of the view: width of the distrusted band along edges; half the smallest feature that is kept behind."""
 
 
 @dataclass(frozen=True)
@@ -113,19 +114,21 @@ def project_pictures(
 
 def _filled(surface: Surface, painting: Painting, shots: Sequence[Shot], symmetry: bool) -> np.ndarray:
     points = Painting(texels_of_points(surface))
-    for shot in shots:
+    # Points are far apart: without this blur they would pick single lines of the picture and spread them.
+    coarse = [shot.blurred(mean_edge(surface)) for shot in shots]
+    for shot in coarse:
         points.add(surface, shot)
-    for shot in steps(shots, unit="view"):
-        points.add_fallback(surface, shot, symmetry=symmetry, everywhere=True)
+    for shot, smooth in steps(list(zip(shots, coarse, strict=True)), unit="view"):
+        points.add_fallback(surface, smooth, symmetry=symmetry, everywhere=True)
         painting.add_fallback(surface, shot, symmetry=symmetry)
     texture = compose(surface, painting, spread_correction(surface, points))
-    return pull_push(texture, (painting.texels.face_ids > 0).astype(np.float32))
+    return pull_push(texture, painting.texels.face_ids > 0)
 
 
 def _coverage(painting: Painting) -> Coverage:
     texels: Texels = painting.texels
     trust, count = painting.trust[texels.chart], painting.count[texels.chart]
-    filled = float((trust < 0.1 * FULL_TRUST).mean())
+    filled = float((trust < COUNTED_TRUST).mean())
     seen = float(((trust >= FULL_TRUST) & (count <= 1)).mean())
     return Coverage(seen=seen, blended=max(0.0, 1.0 - seen - filled), filled=filled)
 
@@ -145,11 +148,10 @@ def _shot(surface: Surface, picture: PictureView, record: StageRecord, device: t
     edge_px = max(2.0, _EDGE_SHARE * size)
     known = _eroded(pixels[..., 3])
     scale = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    clean = pull_push(pixels[..., :3], (known > 0).astype(np.float32))
-    image = _warped(clean, matrix, size, scale)
+    image = _warped(nearest(pixels[..., :3], known > 0), matrix, size, scale)
     inside = cv2.warpAffine(known, matrix, (size, size), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP) > 0
     confidence = _ramp(inside, edge_px) * _ramp(~_edges(depth, covered), edge_px)
-    return Shot(view, image, _soft(image), confidence, depth, picture.weight), overlap
+    return Shot(view, image, _soft(image, confidence), confidence, depth, picture.weight), overlap
 
 
 def _raster_size(pixels: np.ndarray) -> int:
@@ -180,9 +182,13 @@ def _warped(picture: np.ndarray, matrix: np.ndarray, size: int, scale: float) ->
     return cv2.warpAffine(picture, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _soft(image: np.ndarray) -> np.ndarray:
-    """The picture at an eighth of its size without small features; a median keeps the borders of the large ones."""
+def _soft(image: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """The picture at an eighth of its size without small features; a median keeps the borders of the large ones.
+
+    Edges, where outlines and highlights lie, take the colours beside them first.
+    """
     small = cv2.resize(image, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA)
+    small = nearest(small, cv2.resize(confidence, small.shape[1::-1], interpolation=cv2.INTER_AREA) > 0.9)
     window = 2 * round(_SOFT_SHARE * small.shape[0]) + 1
     return cv2.GaussianBlur(cv2.medianBlur(small, max(window, 3)), (0, 0), 1.0)
 
