@@ -42,6 +42,8 @@ def reduce_faces(mesh: Mesh, target_faces: int = 40000, *, finish: Finish = "aut
         return mesh
     plain = weld(drop_degenerate_faces(Mesh(mesh.vertices, mesh.faces)))[0]
     plain = compact(plain, drop_folded(plain.faces, closed=False))
+    if len(plain.faces) == 0:
+        raise MeshError(f"none of the {len(mesh.faces)} faces has three different finite corners; nothing to reduce")
     if len(plain.faces) <= target_faces:
         return plain
     has_border = bool((edge_table(plain.faces).counts == 1).any())

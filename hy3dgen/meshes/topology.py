@@ -267,6 +267,8 @@ def _depth(
 
 def compact(mesh: Mesh, keep_faces: np.ndarray | None = None) -> Mesh:
     """Keep some faces, (F,) bool or None for all, and only the vertices that they use, in their order."""
+    if keep_faces is not None and keep_faces.all():
+        keep_faces = None
     faces = mesh.faces if keep_faces is None else mesh.faces[keep_faces]
     used = np.zeros(len(mesh.vertices), bool)
     used[faces.reshape(-1)] = True

@@ -15,7 +15,14 @@ from hy3dgen.errors import MeshError, UsageError
 from hy3dgen.meshes.cleanup import check
 from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.meshes.normals import vertex_normals
-from hy3dgen.meshes.topology import consistent_winding, joined_faces, orient, parts_by_vertex
+from hy3dgen.meshes.topology import (
+    compact,
+    consistent_winding,
+    face_areas,
+    joined_faces,
+    orient,
+    parts_by_vertex,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +65,8 @@ def unwrap(mesh: Mesh, *, size_px: int = 2048, padding_px: int = 2, method: Meth
     bad = int((~np.isfinite(mesh.vertices[mesh.faces]).all((1, 2))).sum())
     if bad:
         raise MeshError(f"{bad} of {len(mesh.faces)} faces touch a NaN or infinite vertex; clean the mesh first")
-    mesh = orient(mesh.with_(faces=joined_faces(mesh).astype(np.int32), uv=None, texture=None))[0]
+    joined = mesh.with_(faces=joined_faces(mesh).astype(np.int32), uv=None, texture=None)
+    mesh = orient(compact(joined))[0]
     if mesh.normals is None:
         mesh = mesh.with_(normals=vertex_normals(mesh))
     points = _unit_size(mesh)
@@ -130,6 +138,9 @@ def _checked(result: Mesh, mesh: Mesh) -> Mesh:
         result.vertices[result.faces], mesh.vertices[mesh.faces]
     ):
         raise MeshError("the unwrapped mesh is not the one that went in")
+    flat = result.with_(vertices=np.pad(np.asarray(result.uv), ((0, 0), (0, 1))))
+    if face_areas(flat).sum() > 1 + _MAX_OVERLAP:
+        raise MeshError("the faces of the UV map are larger than the page, so many lie under more than one face")
     metrics = uv_metrics(result, 512)
     if metrics.coverage < 0.02:
         raise MeshError(f"the UV map covers only {metrics.coverage:.1%} of its page")
