@@ -1,7 +1,8 @@
 """Where a model's files are on this machine, and, failing that, from the hub.
 
 Search order: the folder given; the package's own models by name; ``HY3DGEN_MODELS``; ``~/.cache/hy3dgen``; the
-Hugging Face cache; the hub, unless offline, whose files go into the first models folder. A place that lacks a needed file is passed over and named in the error.
+Hugging Face cache; the hub, unless offline, whose files go into the first of these models folders. A place that lacks
+a needed file is passed over and named in the error.
 """
 
 from __future__ import annotations

@@ -1,0 +1,62 @@
+"""The embedded model end to end, small: a picture becomes a closed mesh, the same one every time."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import trimesh
+from torch import Tensor
+
+from hy3dgen.shapegen.pipelines import Hunyuan3DDiTFlowMatchingPipeline
+from tests.shapegen import toys
+
+
+@cache
+def pipe() -> Hunyuan3DDiTFlowMatchingPipeline:
+    return Hunyuan3DDiTFlowMatchingPipeline.from_pretrained("nano", device="cpu")
+
+
+@cache
+def latents() -> Tensor:
+    return pipe()(image=toys.picture(256), num_inference_steps=6, seed=7, output_type="latent")
+
+
+def mesh_of(decoder: str, **options: Any) -> trimesh.Trimesh:
+    pipe().set_decoder(decoder)
+    [mesh] = pipe()(
+        image=toys.picture(256),
+        **{"num_inference_steps": 6, "guidance_scale": 4.0, "seed": 7, "octree_resolution": 32, **options},
+    )
+    return mesh
+
+
+def test_a_ball_becomes_a_closed_mesh_of_a_balls_proportions() -> None:
+    mesh = mesh_of("hierarchical")
+    assert np.isfinite(mesh.vertices).all() and mesh.is_watertight and mesh.volume > 0
+    sides = np.sort(mesh.extents)
+    assert 1.2 < sides[2] < 2.02 and sides[0] > 0.5 * sides[2]
+    filled = mesh.volume / np.prod(mesh.extents)
+    assert 0.3 < filled < 0.8  # a ball fills π/6 of its box
+
+
+def test_the_same_seed_gives_the_same_mesh() -> None:
+    first, again, other = mesh_of("hierarchical"), mesh_of("hierarchical"), mesh_of("hierarchical", seed=8)
+    assert np.array_equal(first.vertices, again.vertices) and np.array_equal(first.faces, again.faces)
+    assert first.vertices.shape != other.vertices.shape or not np.array_equal(first.vertices, other.vertices)
+
+
+def test_the_hierarchical_mesh_is_the_dense_mesh() -> None:
+    meshes = []
+    for decoder in ("dense", "hierarchical"):
+        pipe().set_decoder(decoder)
+        meshes += pipe()._export(latents(), octree_resolution=48)
+    dense, sparse = meshes
+    assert dense.faces.shape == sparse.faces.shape
+    assert np.abs(np.sort(dense.vertices, axis=0) - np.sort(sparse.vertices, axis=0)).max() < 1e-4
+
+
+def test_a_field_without_a_surface_gives_none() -> None:
+    """D: the list may hold None; whoever asked decides what to say."""
+    assert pipe()._export(latents(), octree_resolution=16, mc_level=50.0) == [None]
