@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hy3dgen.cli import options as groups
 from hy3dgen.cli.console import Console
-from hy3dgen.cli.make import OPTION_NAMES, Order, fulfil, outputs_from, path_from
+from hy3dgen.cli.make import OPTION_NAMES, Order, fulfil, outputs_from, path_from, replayed
 from hy3dgen.cli.program import run_program
 from hy3dgen.errors import UsageError
 from hy3dgen.jobs.inputs import tasks_from_inputs
@@ -45,6 +45,8 @@ def _work(values: argparse.Namespace, console: Console, argv: list[str]) -> int:
 
 def order_from(values: argparse.Namespace, argv: Sequence[str]) -> Order:
     """What the user asked for. Raises UsageError for options that do not go together."""
+    if values.replay is not None:
+        return replayed(values, ("input", "mesh", "prompt", "resume"), ("color.py", *argv))
     options = options_from(groups.given(values, OPTION_NAMES))
     tasks, is_batch = _tasks(values)
     count = groups.count_from(values)

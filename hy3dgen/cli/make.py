@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hy3dgen.cli.console import Console
 from hy3dgen.cli.exit_codes import CANCELLED, DONE, exit_code, worst
 from hy3dgen.cli.interrupt import stop_on_signals
+from hy3dgen.cli.options import count_from, given
 from hy3dgen.errors import UsageError
 from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.output import Outputs
@@ -70,6 +71,28 @@ def path_from(words: str | None) -> Path | None:
     return None if words is None else Path(words).expanduser()
 
 
+def replayed(values: argparse.Namespace, inputs: Sequence[str], command: tuple[str, ...]) -> Order:
+    """The order that a report tells of. inputs: options that cannot go with --replay. Raises UsageError, InputError."""
+    from hy3dgen.jobs.replay import options_of, task_of
+    from hy3dgen.reports.run import read_report
+
+    clash = [name for name in inputs if getattr(values, name) is not None]
+    if clash:
+        raise UsageError(f"--replay takes the inputs from the report; leave out --{clash[0]}")
+    path = Path(values.replay).expanduser()
+    report = read_report(path)
+    count = count_from(values)
+    return Order(
+        tasks=[task_of(report, name=path.stem)],
+        options=options_of(report, given(values, OPTION_NAMES)),
+        outputs=outputs_from(values, many=count > 1),
+        count=count,
+        keep=path_from(values.keep),
+        accept_licence=bool(values.accept_licence),
+        command=command,
+    )
+
+
 def fulfil(order: Order, console: Console) -> int:
     """Do what was ordered; returns the exit code. Raises the errors of a single task."""
     if order.resume and not order.is_batch:
@@ -109,6 +132,10 @@ def introduce(models: Models, console: Console) -> None:
 def _look_at(task: Task) -> None:
     from hy3dgen.jobs.pictures import open_pictures
 
+    if task.prompt is not None:
+        from hy3dgen.text2image import ensure_here
+
+        ensure_here()
     open_pictures(task.pictures)
     if isinstance(task.mesh, Path) and not task.mesh.is_file():
         from hy3dgen.errors import MeshError
@@ -123,6 +150,8 @@ def _one(order: Order, models: Models, around: Surroundings, console: Console) -
     target = order.outputs.target(task)
     result = run_task(task, models, target, around)
     console.close()
+    if result.resumed:
+        console.say(f"taken from an earlier run: {', '.join(result.resumed)}")
     console.say(f"{summary(result.report)} · {result.report['seconds']:.1f} s")
     for written in result.report["outputs"]:
         console.result(written["path"])

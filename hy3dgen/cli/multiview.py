@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hy3dgen.cli import options as groups
 from hy3dgen.cli.console import Console
-from hy3dgen.cli.make import OPTION_NAMES, Order, fulfil, outputs_from, path_from
+from hy3dgen.cli.make import OPTION_NAMES, Order, fulfil, outputs_from, path_from, replayed
 from hy3dgen.cli.program import run_program
 from hy3dgen.errors import UsageError
 from hy3dgen.jobs.inputs import views_in_folder
@@ -47,6 +47,9 @@ def _work(values: argparse.Namespace, console: Console, argv: list[str]) -> int:
 
 def order_from(values: argparse.Namespace, argv: Sequence[str]) -> Order:
     """What the user asked for. Raises UsageError for views that are missing or given twice."""
+    if values.replay is not None:
+        inputs = (*VIEW_AZIMUTHS_DEG, "input", "mesh")
+        return replayed(values, inputs, ("multiview.py", *argv))
     count = groups.count_from(values)
     return Order(
         tasks=[_task(values)],

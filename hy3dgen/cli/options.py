@@ -183,6 +183,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="keep the result of every stage in DIR; a later run goes on after the last good one",
     )
+    group.add_argument(
+        "--replay", metavar="REPORT", help="repeat the run of this report (.json); other options change it"
+    )
     _switch(group, "--accept-licence", "you have read and accept the licence of weights that must be downloaded")
 
 

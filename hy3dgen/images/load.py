@@ -56,12 +56,17 @@ def open_picture(source: PictureSource) -> Image.Image:
         raise ImageError(
             f"a picture must be a path, bytes, a PIL image or a numpy array, but this is {type(source).__name__}"
         )
-    _check_size(image, name)
     try:
+        _check_size(image, name)
         image.load()  # an animation that was just opened stands at its first frame
         picture = _to_8_bit(ImageOps.exif_transpose(image))
     except _DAMAGED as error:
+        if isinstance(error, ImageError):
+            raise
         raise ImageError(f"{name} is damaged or truncated ({error}); export or download it again") from error
+    finally:
+        if image is not source:  # Pillow keeps the file of what it has not decoded to the end
+            image.close()
     _check_visible(picture, name)
     return picture
 

@@ -107,4 +107,4 @@ def through(keep: Keep | None, name: str, key: str, kind: Kind[T], make: Callabl
 
 def as_json_file(values: Mapping[str, Any]) -> bytes:
     """Plain values as a file's content."""
-    return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
+    return (json.dumps(values, indent=1) + "\n").encode()

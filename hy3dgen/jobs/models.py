@@ -52,7 +52,7 @@ class Models:
         self.asked = options
         self.name = choose(options.model, many_views=many_views)
         self.entry = catalogue.find(self.name)
-        self.options = _filled(options, self.entry)
+        self.options = _filled(options, self.entry).with_(model=self.name)
         ensure_available(self.options.texture)
         self.found: FoundModel = locate_model(self.name, offline=options.offline or None, download=download)
         self._pipeline: Any = None
@@ -84,12 +84,15 @@ class Models:
         return {"weights": self._weights_sha256, **self.compute()}
 
     def draw(self, words: str, seed: int) -> Any:
-        """A picture of these words, RGB. Raises WeightsNotFoundError when the text-to-image weights are not here."""
+        """A picture of these words, RGB. Raises WeightsNotFoundError when the text-to-image weights are not here.
+
+        They are never downloaded unasked: they take many gigabytes.
+        """
         if self._drawer is None:
             from hy3dgen.text2image import HunyuanDiTPipeline
 
             with stage("load"):
-                self._drawer = HunyuanDiTPipeline(device=self.device, offline=self.options.offline)
+                self._drawer = HunyuanDiTPipeline(device=self.device, offline=True)
         with stage("denoise"):
             return self._drawer(words, seed=seed)
 

@@ -44,8 +44,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "attention": ATTENTION,
 }
 WHOLE_NUMBERS = ("steps", "octree_resolution", "faces", "texture_size", "max_image_size", "seed")
-# They change where and how fast a result is made, or what else is written, but not what it is.
-NOT_PART_OF_THE_RESULT = ("offline", "preview")
+# They do not change what the result is, or stand in the report as what they came to (device, dtype, attention).
+NOT_PART_OF_THE_RESULT = ("offline", "preview", "device", "dtype", "attention")
 
 
 @dataclass(frozen=True)

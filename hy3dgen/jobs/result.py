@@ -28,6 +28,7 @@ class Result:
     preview: (height, width, 3) uint8, sRGB, four views; None when it was switched off
     cutouts: the pictures as the model saw them, RGBA, by view name
     facts: the part of the report that repeats exactly; stored inside a GLB
+    resumed: stages that were taken from an earlier run instead of being done again
     """
 
     mesh: Mesh
@@ -35,6 +36,7 @@ class Result:
     preview: np.ndarray | None
     cutouts: Mapping[str, Image.Image]
     facts: Mapping[str, Any]
+    resumed: tuple[str, ...] = ()
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write the mesh to ``path``, whose ending (.glb, .obj, .ply, .stl) chooses the format; returns the paths.
@@ -61,18 +63,25 @@ class Result:
 
 
 def write_result(
-    mesh: Mesh, preview: np.ndarray | None, facts: Mapping[str, Any], options: JobOptions, target: Target
+    mesh: Mesh, preview: np.ndarray | None, facts: Mapping[str, Any], options: JobOptions, target: Target, name: str
 ) -> list[OutputFile]:
-    """Write mesh and preview of a task, each file whole or not at all; the report follows when its stage has ended."""
+    """Write mesh and preview of a task, each file whole or not at all; the report follows when its stage has ended.
+
+    name: what the object is called inside a GLB. A number in the file's name would change its bytes.
+    """
+    is_glb = target.mesh.suffix == ".glb"
     files = encode_mesh(
         mesh,
-        target.mesh.name,
+        f"{name}.glb" if is_glb else target.mesh.name,
         extras=dict(facts),
         units=options.units,
         up=options.up,
         origin=options.origin or "centre",
     )
-    roles = {name: "mesh" if name == target.mesh.name else "material" for name in files}
+    if is_glb:
+        [content] = files.values()
+        files = {target.mesh.name: content}
+    roles = {file: "mesh" if file == target.mesh.name else "material" for file in files}
     written = write_files(target.mesh.parent, files, roles)
     if preview is not None and target.preview is not None:
         content = encode_picture(preview, target.preview.suffix)

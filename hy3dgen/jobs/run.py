@@ -59,13 +59,14 @@ def run_task(task: Task, models: Models, target: Target | None = None, around: S
                 record.warn(f"the kept stage '{name}' was damaged and has been made again")
             preview = render_preview(made.mesh) if options.preview else None
             if target is not None:
-                outputs = write_result(made.mesh, preview, facts.as_dict(), options, target)
+                outputs = write_result(made.mesh, preview, facts.as_dict(), options, target, task.name)
     circumstances.seconds = perf_counter() - started
     circumstances.peak_host_bytes = memory.peak_host_bytes()
     report = build_report(facts, circumstances, run.stages, outputs)
+    resumed = tuple(keep.resumed) if keep is not None else ()
     if target is not None and target.report is not None:
         write_files(target.report.parent, {target.report.name: as_json(report).encode()}, {})
-    return Result(made.mesh, report, preview, made.views, facts.as_dict())
+    return Result(made.mesh, report, preview, made.views, facts.as_dict(), resumed)
 
 
 def options_for(task: Task, models: Models) -> JobOptions:

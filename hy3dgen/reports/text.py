@@ -71,7 +71,8 @@ def _stages(report: Mapping[str, Any]) -> str:
         lines += [f"    levers: {', '.join(stage['levers'])}"] if stage.get("levers") else []
         for technique in stage.get("techniques", []):
             done = "applied" if technique["applied"] else "skipped"
-            lines.append(f"    {technique['technique']}: {done}, {technique['why']}")
+            why = f", {technique['why']}" if technique["why"] else ""
+            lines.append(f"    {technique['technique']}: {done}{why}")
     return "\n".join(lines)
 
 

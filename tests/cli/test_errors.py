@@ -1,0 +1,227 @@
+"""Every way in which the command line says no: exit code and sentence. In process, without a model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hy3dgen.cli import color, module, multiview
+from hy3dgen.cli.exit_codes import EXIT_CODES, WORST_FIRST, exit_code, worst
+from hy3dgen.errors import (
+    Cancelled,
+    DownloadError,
+    LicenceError,
+    MeshError,
+    MissingExtraError,
+    NoPlanError,
+    NoSurfaceError,
+    NumericalError,
+    OutOfMemoryError,
+    OutputError,
+    UsageError,
+    WeightsDamagedError,
+)
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HY3DGEN_MODELS", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def mug() -> str:
+    pixels = np.zeros((64, 64, 4), np.uint8)
+    pixels[16:48, 16:48] = (200, 40, 40, 255)
+    Image.fromarray(pixels).save("mug.png")
+    return "mug.png"
+
+
+def says(capsys: Capture, code: int, words: str, *argv: str, main: object = color.main) -> str:
+    """The program ends with ``code`` and one error that holds ``words``, without a traceback."""
+    assert callable(main)
+    assert main(list(argv)) == code
+    err = capsys.readouterr().err
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, err
+    assert words in err
+    assert "Traceback" not in err
+    return err
+
+
+USAGE = [
+    ([], "there is nothing to work from; give a picture with --input"),
+    (["--mesh", "m.glb"], "give a picture of the mesh's front"),
+    (["--input", "a.png", "--prompt", "mug"], "not both"),
+    (["--inptu", "a.png"], "unknown argument '--inptu'; did you mean '--input'?"),
+    (["--input", "a.png", "--steps", "many"], "'many' is not a whole number"),
+    (["--input", "a.png", "--guidance", "high"], "'high' is not a number"),
+    (["--input", "a.png", "--steps", "0"], "--steps is 0; it must be a whole number from 1 to 1000"),
+    (["--input", "a.png", "--octree-resolution", "5"], "--octree-resolution is 5"),
+    (["--input", "a.png", "--faces", "-1"], "--faces is -1"),
+    (["--input", "a.png", "--texture-size", "9000"], "--texture-size is 9000"),
+    (["--input", "a.png", "--seed", "-1"], "--seed is -1"),
+    (["--input", "a.png", "--count", "0"], "--count is 0"),
+    (["--input", "a.png", "--texture", "gold"], "invalid choice: 'gold'"),
+    (["--input", "a.png", "--rembg", "magic"], "invalid choice: 'magic'"),
+    (["--input", "a.png", "--units", "inch"], "invalid choice: 'inch'"),
+    (["--input", "a.png", "--output", "a.fbx"], ".glb, .obj, .ply, .stl"),
+    (["--input", "a.png", "b.png", "--output", "a.glb"], "give a folder"),
+    (["--input", "a.png", "b.png", "--report", "r.json"], "several results"),
+    (["--input", "a.png", "--preview", "p.gif"], "--preview is 'p.gif'"),
+    (["--input", "a.png", "--resume"], "--resume is for batches"),
+    (["--input", "a.png", "--replay", "r.json"], "leave out --input"),
+    (["--input", "a.png", "b.png", "--mesh", "m.glb"], "one mesh with one picture"),
+    (["--prompt", "  "], "--prompt is empty"),
+]
+
+
+@pytest.mark.parametrize(("argv", "words"), USAGE, ids=[" ".join(argv) or "nothing" for argv, _ in USAGE])
+def test_usage_is_exit_2(capsys: Capture, argv: list[str], words: str) -> None:
+    says(capsys, 2, words, *argv)
+
+
+def test_unknown_models_devices_and_attention_are_exit_2(capsys: Capture, mug: str) -> None:
+    says(capsys, 2, "unknown device 'gpu'", "--input", mug, "--device", "gpu")
+    says(capsys, 2, "invalid choice: 'fast'", "--input", mug, "--attention", "fast")
+
+
+def test_pictures_that_cannot_be_used_are_exit_3(capsys: Capture, mug: str) -> None:
+    whole = Path(mug).read_bytes()
+    Path("text.png").write_text("no picture")
+    Path("cut.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("RGBA", (64, 64), (9, 9, 9, 0)).save("clear.png")
+    Image.new("RGB", (1, 1)).save("dot.png")
+    Path("folder").mkdir()
+    says(capsys, 3, "'gone.png' does not exist", "--input", "gone.png")
+    says(capsys, 3, "not a picture", "--input", "text.png")
+    says(capsys, 3, "damaged or truncated", "--input", "cut.png")
+    says(capsys, 3, "fully transparent", "--input", "clear.png")
+    says(capsys, 3, "too small: 1 x 1", "--input", "dot.png")
+    says(capsys, 3, "holds no pictures", "--input", "folder")
+    says(capsys, 3, "no picture fits '*.jpg'", "--input", "*.jpg")
+    assert not Path("output").exists(), "nothing is made for an input that cannot be used"
+
+
+def test_a_mesh_that_is_not_there_is_exit_3(capsys: Capture, mug: str) -> None:
+    says(capsys, 3, "no mesh at 'gone.glb'", "--input", mug, "--mesh", "gone.glb")
+
+
+def test_a_report_that_is_none_is_exit_3(capsys: Capture, mug: str) -> None:
+    says(capsys, 3, "not a report", "--replay", mug)
+    says(capsys, 3, "cannot read the report", "--replay", "gone.json")
+
+
+def test_missing_weights_are_exit_4(capsys: Capture, mug: str) -> None:
+    err = says(capsys, 4, "weights of '2mini'", "--input", mug, "--model", "2mini")
+    assert "Tried:" in err and "python -m hy3dgen weights get 2mini" in err
+    says(capsys, 4, "--texture paint needs", "--input", mug, "--texture", "paint")
+    says(capsys, 4, "weights of 'nowhere/folder'", "--input", mug, "--model", "nowhere/folder")
+    says(capsys, 4, "hf download", "--prompt", "a red mug")
+
+
+def test_an_output_that_cannot_be_written_is_exit_6(capsys: Capture, mug: str) -> None:
+    Path("afile").write_text("in the way")
+    says(capsys, 6, "cannot make the folder", "--input", mug, "--output", "afile/deeper/x.glb")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_output_folder_is_exit_6(capsys: Capture, mug: str) -> None:
+    Path("locked").mkdir(mode=0o500)
+    says(capsys, 6, "may not write", "--input", mug, "--output", "locked")
+
+
+def test_views_are_explained(capsys: Capture, mug: str) -> None:
+    main = multiview.main
+    says(capsys, 2, "the front view is missing", "--left", mug, main=main)
+    says(capsys, 2, "not both", "--front", mug, "--input", ".", main=main)
+    says(capsys, 3, "is not a folder", "--input", mug, main=main)
+    says(capsys, 3, "has no front view", "--input", ".", main=main)
+    says(capsys, 3, "back view: 'gone.png' does not exist", "--front", mug, "--back", "gone.png", main=main)
+    Image.fromarray(np.full((64, 400, 3), 90, np.uint8)).save("wide.png")
+    says(capsys, 3, "very different proportions", "--front", mug, "--left", "wide.png", main=main)
+
+
+def test_the_module_says_no_as_well(capsys: Capture) -> None:
+    main = module.main
+    says(capsys, 2, "required: COMMAND", main=main)
+    says(capsys, 2, "invalid choice: 'lits'", "weights", "lits", main=main)
+    says(capsys, 2, "did you mean 'nano'?", "weights", "path", "nan", main=main)
+    says(capsys, 4, "is not on this machine", "weights", "path", "2", main=main)
+    says(capsys, 4, "were not found", "weights", "get", "2", "--offline", main=main)
+    says(capsys, 3, "cannot read the report", "report", "gone.json", main=main)
+
+
+def test_packages_that_do_not_fit_are_exit_2(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mug: str
+) -> None:
+    from hy3dgen.cli import installed
+
+    ranges = tmp_path / "ranges.txt"
+    ranges.write_text("# a comment\nnumpy>=99\npillow>=1\nno-such-package>=1\n", encoding="utf-8")
+    monkeypatch.setattr(installed.ensure_installed, "__defaults__", (ranges,))
+    err = says(capsys, 2, "numpy>=99 (found ", "--input", mug)
+    assert "no-such-package>=1 (found none)" in err and "pip install -r requirements.txt" in err
+    assert "pillow" not in err
+
+
+def test_our_own_fault_is_exit_1_and_says_how_to_report_it(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, mug: str
+) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(color, "fulfil", broken)
+    assert color.main(["--input", mug]) == 1
+    err = capsys.readouterr().err
+    assert "error: ZeroDivisionError: oops" in err and "please report it" in err and "Traceback" not in err
+    assert color.main(["--input", mug, "-v"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_help_and_version_are_exit_0(capsys: Capture) -> None:
+    for main in (color.main, multiview.main, module.main):
+        assert main(["--help"]) == 0
+        assert "usage:" in capsys.readouterr().out
+        assert main(["--version"]) == 0
+        assert capsys.readouterr().out.startswith("hy3dgen ")
+
+
+def test_every_option_says_what_it_does() -> None:
+    for make_parser in (color.make_parser, multiview.make_parser):
+        for action in make_parser()._actions:
+            assert action.help, action.option_strings
+            assert action.default in (None, "==SUPPRESS=="), f"{action.option_strings} has a default of its own"
+
+
+def test_exit_codes_of_every_error() -> None:
+    expected = {
+        UsageError("x"): 2, MissingExtraError("x"): 2, MeshError("x"): 3, NoSurfaceError("x"): 3,
+        WeightsDamagedError("x"): 4, DownloadError("x"): 4, LicenceError("x"): 4, OutOfMemoryError("x"): 5,
+        NoPlanError("x"): 5, MemoryError("x"): 5, OutputError("x"): 6, Cancelled("x"): 130, KeyboardInterrupt(): 130,
+        NumericalError("x"): 1, ValueError("x"): 1, OSError("x"): 1,
+    }  # fmt: skip
+    assert {type(e): exit_code(e) for e in expected} == {type(e): code for e, code in expected.items()}
+
+
+def test_torchs_own_memory_error_is_known_without_importing_torch() -> None:
+    class OutOfMemoryError(RuntimeError):
+        pass
+
+    assert exit_code(OutOfMemoryError("CUDA out of memory")) == 5
+
+
+def test_the_worst_code_of_a_batch() -> None:
+    assert worst([]) == 0
+    assert worst([0, 3, 4]) == 4
+    assert worst([6, 1, 5]) == 1
+    assert worst([1, 130, 0]) == 130
+    assert set(EXIT_CODES.values()) <= set(WORST_FIRST)
