@@ -19,37 +19,12 @@ from torch import Tensor, nn
 from hy3dgen.errors import OutputError, WeightsDamagedError, WeightsNotFoundError
 from hy3dgen.runtime.files import sha256_of_bytes, write_atomic
 from hy3dgen.texgen.attention import use_attend
+from hy3dgen.texgen.files import EMPTY_PROMPT, TEXT_WEIGHT_NAMES, WEIGHT_NAMES
 from hy3dgen.texgen.hunyuanpaint.unet.modules import UNet2p5DConditionModel
 from hy3dgen.weights.load import TensorSource, build_without_memory, load_weights, open_weights
 from hy3dgen.weights.locate import model_roots
 
 logger = logging.getLogger(__name__)
-
-WEIGHT_NAMES = (
-    "diffusion_pytorch_model.safetensors",
-    "diffusion_pytorch_model.fp16.safetensors",
-    "diffusion_pytorch_model.bin",
-    "diffusion_pytorch_model.fp16.bin",
-)
-TEXT_WEIGHT_NAMES = ("model.safetensors", "model.fp16.safetensors", "pytorch_model.bin", "pytorch_model.fp16.bin")
-EMPTY_PROMPT = "empty_prompt.safetensors"
-
-# Files that a run needs; for a weight file the other container is as good. Nothing else is ever fetched.
-PAINT_FILES = (
-    "scheduler/scheduler_config.json",
-    "unet/config.json",
-    "unet/diffusion_pytorch_model.safetensors",
-    "vae/config.json",
-    "vae/diffusion_pytorch_model.safetensors",
-)
-DELIGHT_FILES = PAINT_FILES
-TEXT_FILES = (
-    "tokenizer/vocab.json",
-    "tokenizer/merges.txt",
-    "tokenizer/tokenizer_config.json",
-    "text_encoder/config.json",
-    "text_encoder/model.safetensors",
-)
 
 # The published VAE files spell their one attention as old diffusers versions did.
 _OLD_VAE_KEYS = tuple(

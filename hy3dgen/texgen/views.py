@@ -80,5 +80,5 @@ def check_views(elevations: Sequence[float], azimuths: Sequence[float], weights:
     """Raise UsageError unless the three lists name the same, non-zero number of views."""
     if not len(elevations) or len({len(elevations), len(azimuths), len(weights)}) > 1:
         raise UsageError(
-            f"views need one elevation, azimuth and weight each, got {len(elevations)}, {len(azimuths)} and {len(weights)}"
+            f"a view needs an elevation, azimuth and weight, got {len(elevations)}, {len(azimuths)} and {len(weights)}"
         )

@@ -271,9 +271,14 @@ class HunyuanPaintPipeline(_Base):
         return Conditions(1, text=learned.to(device, dtype), features=dict(features), ref_scale=1.0)
 
     def _timesteps(self, count: int, times: Any, sigmas: Any, device: torch.device) -> Tensor:
-        if self.is_turbo:
-            times = [int(self.solver.ddim_timesteps[place]) for place in turbo_places(self.turbo_steps)]
-            return retrieve_timesteps(self.scheduler, None, device, times, None)[0]
+        if self.is_turbo:  # every third entry of the solver's table, from its end, for the usual ten steps
+            if not 1 <= self.turbo_steps <= SOLVER_STEPS:
+                raise UsageError(
+                    f"{self.turbo_steps} turbo steps are not possible; use 1 to {SOLVER_STEPS}, usual are 10"
+                )
+            return retrieve_timesteps(self.scheduler, self.turbo_steps, device, original_inference_steps=SOLVER_STEPS)[
+                0
+            ]
         return retrieve_timesteps(self.scheduler, count, device, times, sigmas)[0]
 
     def _step_arguments(self, generator: torch.Generator | None, eta: float) -> dict[str, Any]:
@@ -317,15 +322,6 @@ class HunyuanPaintPipeline(_Base):
             raise UsageError(f"callback_on_step_end_tensor_inputs {unknown} do not exist here; only 'latents' does")
         changed = callback(self, i, t, {"latents": latents} if "latents" in names else {})
         return changed.pop("latents", latents) if changed else latents
-
-
-def turbo_places(count: int) -> list[int]:
-    """Places in the solver's table for so many turbo steps, from the noisiest: 29, 26, … 2 for the usual ten."""
-    if not 1 <= count <= SOLVER_STEPS:
-        raise UsageError(
-            f"{count} turbo steps were asked for; between 1 and {SOLVER_STEPS} are possible, {TURBO_STEPS} usual"
-        )
-    return [SOLVER_STEPS - 1 - i * SOLVER_STEPS // count for i in range(count)]
 
 
 def to_rgb_image(maybe_rgba: Image.Image) -> Image.Image:

@@ -1,0 +1,63 @@
+"""Settings of the paint pipeline: the one home of their defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from hy3dgen.errors import UsageError
+
+PIPE_NAMES = {"hunyuan3d-paint-v2-0": "hunyuanpaint", "hunyuan3d-paint-v2-0-turbo": "hunyuanpaint-turbo"}
+DEFAULT_SUBFOLDER = "hunyuan3d-paint-v2-0-turbo"
+TURBO_STEPS, FULL_STEPS = 10, 30
+Fill = Literal["reference", "surface"]
+
+
+@dataclass
+class Hunyuan3DTexGenConfig:
+    """Plain settings; change them before a call, sizes before the pipeline is built.
+
+    light_remover_ckpt_path: folder of the delight model, None to go without; multiview_ckpt_path: of the paint model
+    subfolder_name: which of the two paint models it is
+    device, dtype: None for what suits the machine
+    candidate_camera_azims, candidate_camera_elevs: degrees, one view each; candidate_view_weights: their trust
+    render_size: pixels of the maps and the projected views; texture_size: texels of the texture
+    bake_exp: exponent of the cosine in a texel's trust
+    delight_inference_steps, multiview_inference_steps: None for the model's usual number (30, turbo 10)
+    vae_slicing: one picture at a time through the VAEs; vae_tiling: tile size in pixels, lossy, None for whole pictures
+    attention_slicing: None where it helps, True or False to insist
+    split_guidance: run the halves of guidance one after the other
+    fill: how texels that no view shows get their colour: 'reference' (the reference's numbers) or 'surface' (along
+        the mesh, across texture seams)
+    """
+
+    light_remover_ckpt_path: str | None
+    multiview_ckpt_path: str
+    subfolder_name: str = DEFAULT_SUBFOLDER
+    device: str | torch.device | None = None
+    dtype: str | torch.dtype | None = None
+    candidate_camera_azims: list[int] = field(default_factory=lambda: [0, 90, 180, 270, 0, 180])
+    candidate_camera_elevs: list[int] = field(default_factory=lambda: [0, 0, 0, 0, 90, -90])
+    candidate_view_weights: list[float] = field(default_factory=lambda: [1, 0.1, 0.5, 0.1, 0.05, 0.05])
+    render_size: int = 2048
+    texture_size: int = 2048
+    bake_exp: int = 4
+    merge_method: str = "fast"
+    delight_inference_steps: int = 50
+    multiview_inference_steps: int | None = None
+    vae_slicing: bool = True
+    vae_tiling: int | None = None
+    attention_slicing: bool | None = None
+    split_guidance: bool = False
+    fill: Fill = "reference"
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a sub-folder that is no paint model's."""
+        self.pipe_dict = dict(PIPE_NAMES)
+        if self.subfolder_name not in self.pipe_dict:
+            raise UsageError(f"'{self.subfolder_name}' is no paint model; use one of {', '.join(self.pipe_dict)}")
+        self.pipe_name = self.pipe_dict[self.subfolder_name]
+        if self.multiview_inference_steps is None:
+            self.multiview_inference_steps = TURBO_STEPS if self.pipe_name.endswith("turbo") else FULL_STEPS
