@@ -185,12 +185,12 @@ def _warped(picture: np.ndarray, matrix: np.ndarray, size: int, scale: float) ->
 def _soft(image: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     """The picture at an eighth of its size without small features; a median keeps the borders of the large ones.
 
-    Edges, where outlines and highlights lie, take the colours beside them first.
+    Edges, where outlines and highlights lie, take the colours beside them.
     """
     small = cv2.resize(image, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA)
-    small = nearest(small, cv2.resize(confidence, small.shape[1::-1], interpolation=cv2.INTER_AREA) > 0.9)
+    trusted = cv2.resize(confidence, small.shape[1::-1], interpolation=cv2.INTER_AREA) > 0.9
     window = 2 * round(_SOFT_SHARE * small.shape[0]) + 1
-    return cv2.GaussianBlur(cv2.medianBlur(small, max(window, 3)), (0, 0), 1.0)
+    return cv2.GaussianBlur(nearest(cv2.medianBlur(small, max(window, 3)), trusted), (0, 0), 1.0)
 
 
 def _edges(depth: np.ndarray, covered: np.ndarray) -> np.ndarray:
