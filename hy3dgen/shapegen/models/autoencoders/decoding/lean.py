@@ -111,7 +111,9 @@ def refine_level(ask: Callable[[np.ndarray], np.ndarray], state: Level, finer: i
     """One level down. ask: flat point indices of the finer grid -> values; jump: of the coarse one, per cell."""
     grid = state.values
     saturating = jump > SATURATING_JUMP
-    cells, cell_doubt = _possible_cells(grid, _doubt(grid), state.cells, HALF_DIAGONAL * jump if saturating else 0.0)
+    cells, cell_doubt = _possible_cells(
+        grid, _doubt(grid), state.cells, min(HALF_DIAGONAL * jump, SATURATED) if saturating else 0.0
+    )
     children = _children(cells, state.resolution, finer)
     if not saturating:
         children = _uncertain_cells(grid, cell_doubt, children, finer)
