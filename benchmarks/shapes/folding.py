@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
@@ -27,7 +28,7 @@ POSE_FLOATS = 13
 GRADIENT_STEP = 1.5e-3
 FAR_OUTSIDE = 1e3
 
-_FAST = {"cache": True, "nogil": True, "error_model": "numpy"}
+_FAST: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @njit(**_FAST)
@@ -141,6 +142,17 @@ def _crossing(
     return -1.0
 
 
+@njit(**_FAST)
+def _parts_space(
+    rows: np.ndarray, pose: np.ndarray, x: float, y: float, z: float, nx: float, ny: float, nz: float
+) -> bool:
+    """True when it is outside ahead and inside behind: not where two parts merely touch within the solid."""
+    h = 2e-3
+    ahead = fold(rows, pose, x + h * nx, y + h * ny, z + h * nz)[0]
+    behind = fold(rows, pose, x - h * nx, y - h * ny, z - h * nz)[0]
+    return ahead > 0.0 and behind < 0.0
+
+
 @njit(parallel=True, cache=True, error_model="numpy")
 def shoot(
     rows: np.ndarray, pose: np.ndarray, starts: np.ndarray, ways: np.ndarray, skips: np.ndarray, length: float
@@ -162,6 +174,8 @@ def shoot(
             step = min(max(d / max(gx * gx + gy * gy + gz * gz, 0.05), -0.02), 0.02)
             x, y, z = x - step * gx, y - step * gy, z - step * gz
         q = 1.0 / max(math.sqrt(gx * gx + gy * gy + gz * gz), 1e-4)
+        if not _parts_space(rows, pose, x, y, z, gx * q, gy * q, gz * q):
+            continue
         out[i, 0], out[i, 1], out[i, 2] = x, y, z
         out[i, 3], out[i, 4], out[i, 5] = gx * q, gy * q, gz * q
     return out
@@ -190,3 +204,27 @@ def surface_points(
         if total >= count:
             break
     return np.concatenate(found)[:count]
+
+
+def bounding_box(
+    rows: np.ndarray, pose: np.ndarray, rng: np.random.Generator, *, half_box: float = 1.7
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """(lowest, highest) corner (3,) of the surface; None when hardly any surface is found.
+
+    Points all over the surface, then rays through the surroundings of the extreme ones: tips are thin.
+    """
+    count, rays, reach = 3000, 200, 0.08
+    points = surface_points(rows, pose, count, rng, half_box=half_box)[:, :3]
+    if len(points) < count / 2:
+        return None
+    length = 7.2 * half_box
+    for _ in range(2):
+        extremes = np.concatenate([points[points.argmin(0)], points[points.argmax(0)]])
+        centres = np.repeat(extremes, rays, axis=0)
+        ways = rng.normal(size=centres.shape)
+        ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+        starts = centres + rng.uniform(-reach, reach, centres.shape) - ways * length / 2
+        hits = shoot(rows, pose, starts, ways, np.zeros(len(ways), np.int64), length)
+        points = np.concatenate([points, hits[np.abs(hits[:, 3:]).sum(1) > 0, :3]])
+        reach /= 3
+    return points.min(0), points.max(0)

@@ -1,4 +1,4 @@
-"""How a procedural shape is photographed: camera, light and materials, drawn at random as in training or set by hand."""
+"""How a procedural shape is photographed: camera, light and materials, at random as in training, or set by hand."""
 
 from __future__ import annotations
 

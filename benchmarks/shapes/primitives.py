@@ -8,6 +8,7 @@ Parameters lie in one row of floats, whose columns the enums below name.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -22,7 +23,7 @@ MAX_PARAMETERS = BOUND - PARAMETER
 # types
 BOX, ELLIPSOID, CONE, TORUS, LIMB, PRISM, REVOLVED, STAR, SILHOUETTE, TAPERED_BOX = range(10)
 
-_FAST = {"cache": True, "nogil": True, "error_model": "numpy"}
+_FAST: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @njit(**_FAST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
@@ -11,7 +12,7 @@ from benchmarks.shapes.folding import fold, gradient
 from benchmarks.shapes.look import Camera, Light
 
 SCENE_RADIUS = 1.75  # the normalised shape lies within this sphere
-_FAST = {"cache": True, "nogil": True, "error_model": "numpy"}
+_FAST: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 def render(

@@ -127,10 +127,10 @@ def normalised(
     rows = np.array(sketch.rows)
     pose = np.zeros(folding.POSE_FLOATS)
     pose[:9], pose[12] = rotation.T.ravel(), 1.0
-    points = folding.surface_points(rows, pose, _POINTS, np.random.default_rng([*stream, 3]), half_box=1.7)
-    if len(points) < 0.5 * _POINTS:
+    box = folding.bounding_box(rows, pose, np.random.default_rng([*stream, 3]))
+    if box is None:
         return None
-    low, high = points[:, :3].min(0), points[:, :3].max(0)
+    low, high = box
     longest = float((high - low).max())
     if not 0.3 < longest < 6.0:
         return None

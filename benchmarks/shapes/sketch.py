@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -42,41 +43,41 @@ class Sketch:
         return bool(self.rng.random() < chance)
 
     # parts
-    def box(self, at: Vector, half: Vector, r: float = 0.02, **how: object) -> None:
+    def box(self, at: Vector, half: Vector, r: float = 0.02, **how: Any) -> None:
         self.add(p.BOX, at, [*half, r], _norm(half), **how)
 
-    def ellipsoid(self, at: Vector, radii: Vector, **how: object) -> None:
+    def ellipsoid(self, at: Vector, radii: Vector, **how: Any) -> None:
         self.add(p.ELLIPSOID, at, radii, max(radii), **how)
 
-    def ball(self, at: Vector, radius: float, **how: object) -> None:
+    def ball(self, at: Vector, radius: float, **how: Any) -> None:
         self.ellipsoid(at, (radius, radius, radius), **how)
 
     def cylinder(
-        self, at: Vector, half: float, r1: float, r2: float | None = None, r: float = 0.01, **how: object
+        self, at: Vector, half: float, r1: float, r2: float | None = None, r: float = 0.01, **how: Any
     ) -> None:
         """Along y; ``r2`` is the top radius, the bottom's when None; ``r`` rounds the edge."""
         r2 = r1 if r2 is None else r2
         self.add(p.CONE, at, [half, r1, r2, r], math.hypot(half, max(r1, r2)), **how)
 
-    def torus(self, at: Vector, ring: float, tube: float, opening: float = math.pi, **how: object) -> None:
+    def torus(self, at: Vector, ring: float, tube: float, opening: float = math.pi, **how: Any) -> None:
         """In xy; ``opening`` is half the arc's angle, pi = a closed ring."""
         self.add(p.TORUS, at, [ring, tube, math.sin(opening), math.cos(opening)], ring + tube, **how)
 
-    def limb(self, start: Vector, end: Vector, r1: float, r2: float, **how: object) -> None:
+    def limb(self, start: Vector, end: Vector, r1: float, r2: float, **how: Any) -> None:
         """A round cone from point to point."""
         begin = np.asarray(start, float)
         along = np.asarray(end, float) - begin
         length = max(float(np.linalg.norm(along)), 0.02)
         self.add(p.LIMB, begin, [length, r1, r2], length + max(r1, r2), frame=_frame_along(along / length), **how)
 
-    def prism(self, at: Vector, half_width: float, height: float, half: float, r: float = 0.0, **how: object) -> None:
+    def prism(self, at: Vector, half_width: float, height: float, half: float, r: float = 0.0, **how: Any) -> None:
         self.add(p.PRISM, at, [half_width, height, half, r], _norm((half_width, height, half)) + 0.05, **how)
 
-    def revolved(self, at: Vector, half: float, radii: Sequence[float], **how: object) -> None:
+    def revolved(self, at: Vector, half: float, radii: Sequence[float], **how: Any) -> None:
         self.add(p.REVOLVED, at, [half, *radii], math.hypot(half, 1.15 * max(radii)), **how)
 
     def star(
-        self, at: Vector, radius: float, points: float, sharp: float, half: float, r: float = 0.01, **how: object
+        self, at: Vector, radius: float, points: float, sharp: float, half: float, r: float = 0.01, **how: Any
     ) -> None:
         self.add(p.STAR, at, [radius, points, sharp, half, r], math.hypot(radius, half) + 0.02, **how)
 
@@ -89,14 +90,14 @@ class Sketch:
         amplitudes: Sequence[float],
         phases: Sequence[float],
         r: float = 0.02,
-        **how: object,
+        **how: Any,
     ) -> None:
         waves = [value for pair in zip(amplitudes, phases) for value in pair]
         bound = radius + sum(abs(a) for a in amplitudes) + half
         self.add(p.SILHOUETTE, at, [radius, half, float(inflated), r, *waves], bound, **how)
 
     def tapered_box(
-        self, at: Vector, half: Vector, r: float = 0.02, top_x: float = 1.0, top_z: float = 1.0, **how: object
+        self, at: Vector, half: Vector, r: float = 0.02, top_x: float = 1.0, top_z: float = 1.0, **how: Any
     ) -> None:
         """``top_x``, ``top_z``: size of the top relative to the bottom."""
         widest = max(top_x, top_z, 1.0)

@@ -93,7 +93,7 @@ def test_float_arrays_and_images() -> None:
     assert from_unit.max() == 255 and from_unit.min() == 0
     assert np.array_equal(from_unit, np.asarray(open_picture((unit * 255).astype(np.float32))))
     floating = open_picture(Image.fromarray(unit[..., 0].astype(np.float32)))  # mode F
-    assert floating.mode == "RGB" and floating.getextrema()[0] == (0, 254)
+    assert floating.mode == "RGB" and floating.getextrema()[0] == (0, 255)
     assert open_picture(np.ones((16, 24, 4)) * 0.5).mode == "RGBA"
     assert np.asarray(open_picture(np.eye(16, dtype=bool))).max() == 255
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ def solids(s: Sketch) -> None:
     for i in range(s.whole(2, 8)):
         cut = i > 0 and s.maybe(0.2)
         blend = s.between(0.01, 0.08) if cut or s.maybe(0.25) else 0.0
-        how = {"rot": _turn(s), "cut": cut, "blend": blend, "mirror": mirror, "mat": s.whole(0, 5)}
+        how: dict[str, Any] = {"rot": _turn(s), "cut": cut, "blend": blend, "mirror": mirror, "mat": s.whole(0, 5)}
         at = (0.0, 0.0, 0.0) if i == 0 else tuple(s.rng.uniform(-0.55, 0.55, 3))
         _random_part(s, at, how)
 
@@ -25,7 +26,7 @@ def blobs(s: Sketch) -> None:
     """Two to eight ellipsoids and limbs, all blended."""
     mirror = 0 if s.maybe(0.5) else s.whole(1, 3)
     for i in range(s.whole(2, 8)):
-        how = {"rot": _turn(s), "blend": s.between(0.03, 0.25), "mirror": mirror, "mat": s.whole(0, 5)}
+        how: dict[str, Any] = {"rot": _turn(s), "blend": s.between(0.03, 0.25), "mirror": mirror, "mat": s.whole(0, 5)}
         at = np.zeros(3) if i == 0 else s.rng.uniform(-0.55, 0.55, 3)
         a, b, c = s.rng.uniform(0.12, 0.55, 3)
         if s.maybe(0.5):
@@ -43,7 +44,7 @@ def _turn(s: Sketch) -> tuple[float, float, float]:
     return (angles[0], angles[1], angles[2])
 
 
-def _random_part(s: Sketch, at: tuple[float, ...], how: dict[str, object]) -> None:
+def _random_part(s: Sketch, at: tuple[float, ...], how: dict[str, Any]) -> None:
     a, b, c = s.rng.uniform(0.12, 0.55, 3)
     r = min(s.between(0, 0.1), 0.9 * min(a, b, c))
     kind = s.whole(0, 9)

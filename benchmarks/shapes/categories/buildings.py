@@ -36,7 +36,7 @@ def _roof(s: Sketch, kind: int, w: float, d: float, h: float, roof: float) -> No
         s.prism(at, d, roof, w, 0.01, rot=(0, math.pi / 2, 0), mat=1)
     elif kind == 2:
         top = (s.between(0, 0.4), s.between(0, 0.4))
-        s.tapered_box((0, h + roof / 2, 0), (w, roof / 2, d), 0.005, *top, mat=1)
+        s.tapered_box(at, (w, roof / 2, d), 0.005, *top, mat=1)
     else:
         s.box((0, h + 0.04, 0), (w, 0.05, d), 0.01, mat=1)
 
