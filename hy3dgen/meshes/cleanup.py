@@ -127,8 +127,9 @@ def weld(mesh: Mesh) -> tuple[Mesh, int]:
 def clean(mesh: Mesh, *, min_part_volume_share: float = 0.01, max_hole_edges: int = 0) -> tuple[Mesh, CleanReport]:
     """A mesh of finite, distinct, outward faces without floating crumbs, and what it took.
 
-    min_part_volume_share: closed parts with less of the volume of all parts are removed, open ones with less of the
-        area; never the largest part. 0 keeps all.
+    min_part_volume_share: closed parts with less than this share of the volume of the largest closed part are removed,
+        open ones with less than this share of the area of the largest part. So a model of many equal pieces stays. 0
+        keeps all.
     max_hole_edges: fill holes of up to so many edges; 0 leaves them.
     Vertices at one position are joined. Cleaning twice changes nothing more. A face without area is removed where
     that opens nothing. Raises MeshError for wrong shapes or indices, or when no face is left.
@@ -204,17 +205,10 @@ def _drop_crumbs(mesh: Mesh, min_share: float) -> tuple[Mesh, int, int, float]:
     volumes = np.abs(np.bincount(part, face_volumes(turn(mesh, disagreeing_faces(table))), count))
     areas = np.bincount(part, face_areas(mesh), count)
     is_open = open_parts(table, part)
-    volume_share = _shares(np.where(is_open, 0.0, volumes))
-    share = np.where(is_open, _shares(areas), volume_share)
-    keep = share >= min_share
+    volumes[is_open] = 0.0
+    keep = np.where(is_open, areas >= min_share * areas.max(), volumes >= min_share * volumes.max())
     keep[np.argmax(areas)] = True
-    if not is_open.all():
-        keep[np.argmax(np.where(is_open, -1.0, volumes))] = True
     if keep.all():
         return mesh, count, 0, 0.0
-    return compact(mesh, keep[part]), count, int((~keep).sum()), float(volume_share[~keep].sum())
-
-
-def _shares(values: np.ndarray) -> np.ndarray:
-    total = values.sum()
-    return values / total if total > 0 else np.zeros_like(values)
+    gone = float(volumes[~keep].sum() / volumes.sum()) if volumes.any() else 0.0
+    return compact(mesh, keep[part]), count, int((~keep).sum()), gone

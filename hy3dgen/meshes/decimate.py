@@ -58,11 +58,12 @@ def reduce_faces(mesh: Mesh, target_faces: int = 40000, *, finish: Finish = "aut
     elif len(faces) > target_faces:
         points, faces = collapse_edges(points, faces, target_faces)
     if len(faces) > target_faces:
-        points, faces = _fast(points, faces, target_faces)
-    if len(faces) > target_faces:
-        logger.warning("asked for %d faces, got %d: the mesh cannot be reduced further", target_faces, len(faces))
+        points, faces = _fast(points, faces, target_faces, force=(7, 7))
     vertices = (points * span + centre).astype(np.float32)
-    return repair(Mesh(vertices, np.asarray(faces, np.int32)), closed=not has_border)
+    result = repair(Mesh(vertices, np.asarray(faces, np.int32)), closed=not has_border)
+    if len(result.faces) > target_faces:
+        logger.warning("asked for %d faces, got %d: reducing further would tear it", target_faces, len(result.faces))
+    return result
 
 
 def _unit_size(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
@@ -75,9 +76,11 @@ def _unit_size(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     return (points - centre) / span, np.ascontiguousarray(mesh.faces, np.int32), centre, span
 
 
-def _fast(points: np.ndarray, faces: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """fast-simplification: gently (agg 3) up to three times, as one pass may stop early without a word, then agg 7."""
-    for agg in (3, 3, 3, 7, 7):
+def _fast(
+    points: np.ndarray, faces: np.ndarray, target: int, *, force: tuple[int, ...] = (3, 3, 3, 7, 7)
+) -> tuple[np.ndarray, np.ndarray]:
+    """fast-simplification, once for each ``force`` (its agg), as a gentle pass may stop early without a word."""
+    for agg in force:
         if len(faces) <= target:
             break
         points, faces = fast_simplification.simplify(

@@ -91,9 +91,7 @@ def read_mesh(path: str | Path) -> Mesh:
         raise MeshError(f"{path} has {size} bytes; expected 1 to {MAX_FILE_BYTES}")
     try:
         with path.open("rb") as stream:
-            loaded = trimesh.load(
-                stream, file_type=ending[1:], resolver=_FolderResolver(path.parent), process=False, maintain_order=True
-            )
+            loaded = trimesh.load(stream, file_type=ending[1:], resolver=_FolderResolver(path.parent), process=False)
         flat = _one_trimesh(loaded)
         if flat is None:
             raise MeshError(

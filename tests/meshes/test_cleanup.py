@@ -81,10 +81,19 @@ def test_soup_is_welded_into_a_closed_surface():
     assert report.watertight and report.welded_vertices == 960 - len(ball.vertices) == 960 - len(cleaned.vertices)
 
 
-def test_the_largest_part_always_stays():
-    many = shapes.join(*[shapes.ball(1, radius=0.1, centre=(float(i), 0.0, 0.0)) for i in range(300)])
-    cleaned, report = cleanup.clean(many)
-    assert report.parts == 300 and len(cleaned.faces) >= 80
+def test_a_model_of_many_small_pieces_stays():
+    """Each piece is far below 1 % of the whole, but none is small beside the others."""
+    balls = shapes.join(*[shapes.ball(1, radius=0.1, centre=(float(i), 0.0, 0.0)) for i in range(300)])
+    assert cleanup.clean(balls)[1].parts_removed == 0
+    corners = np.random.default_rng(0).random((900, 3)).astype(np.float32)
+    scales = Mesh(np.repeat(corners[::3], 3, 0) + corners * 0.05, np.arange(900, dtype=np.int32).reshape(-1, 3))
+    kept, report = cleanup.clean(scales)
+    assert report.parts == 300 and len(kept.faces) > 290
+
+
+def test_a_large_open_part_beside_a_small_closed_one_stays():
+    both = shapes.join(shapes.sheet(10), shapes.ball(1, radius=0.02, centre=(0.0, 2.0, 0.0)))
+    assert len(cleanup.clean(both)[0].faces) >= 200
 
 
 def test_small_holes_are_filled_on_request():

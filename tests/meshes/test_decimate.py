@@ -27,7 +27,7 @@ def test_a_closed_mesh_stays_closed_near_and_within_its_box(seed: int, target: i
     assert target - 3 <= len(reduced.faces) <= target
     assert topology.is_watertight(reduced)
     assert topology.consistent_winding(reduced.faces)
-    assert topology.volume(reduced) == pytest.approx(topology.volume(mesh), rel=max(0.01, 5 / target))
+    assert topology.volume(reduced) == pytest.approx(topology.volume(mesh), rel=max(0.01, 8 / target))
     span = np.ptp(mesh.vertices, axis=0).max()
     assert (reduced.vertices.min(0) >= mesh.vertices.min(0) - 0.06 * span).all()
     assert (reduced.vertices.max(0) <= mesh.vertices.max(0) + 0.06 * span).all()

@@ -190,6 +190,15 @@ def test_scene_transforms_are_applied(tmp_path: Path):
     assert mesh.vertices.max(0) == pytest.approx([10.5, 1, 1])
 
 
+def test_obj_with_relative_indices(tmp_path: Path):
+    """Indices that count back from the end, with texture coordinates; older exporters write them."""
+    lines = ["v 0 0 0", "v 1 0 0", "v 1 1 0", "v 0 1 0", "vt 0 0", "vt 1 0", "vt 1 1", "vt 0 1"]
+    (tmp_path / "a.obj").write_text("\n".join([*lines, "f -4/-4 -3/-3 -2/-2", "f -4/-4 -2/-2 -1/-1"]))
+    mesh = io.read_mesh(tmp_path / "a.obj")
+    assert len(mesh.faces) == 2 and topology.area(mesh) == pytest.approx(1.0)
+    assert mesh.uv is not None and np.array_equal(mesh.uv, mesh.vertices[:, :2])
+
+
 def test_trimesh_and_back(textured: Mesh):
     there = io.to_trimesh(textured)
     back = io.from_trimesh(there)
