@@ -11,7 +11,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import cg
 
 from hy3dgen.baking.project import Painting
 from hy3dgen.baking.shots import FULL_TRUST
@@ -39,14 +38,33 @@ def spread_correction(surface: Surface, points: Painting) -> np.ndarray:
     anchor = _ANCHOR * trust.astype(np.float64)
     pull = (mean_edge(surface) / REACH) ** 2 * np.maximum(fallback[:, 3].astype(np.float64), _DOUBT)
     system = (laplacian + sparse.diags(anchor + pull)).tocsr()
-    inverse = sparse.diags(1 / system.diagonal())
     start = np.where(trust[:, None] > 0, seen, fallback[:, :3]).astype(np.float64)
-    correction = np.empty((len(trust), 3), np.float32)
-    for k in range(3):
-        wanted = anchor * seen[:, k] + pull * fallback[:, k]
-        solved, _ = cg(system, wanted, x0=start[:, k], rtol=1e-4, maxiter=300, M=inverse)
-        correction[:, k] = solved - fallback[:, k]
-    return correction
+    wanted = anchor[:, None] * seen + pull[:, None] * fallback[:, :3]
+    return (_solved(system, wanted, start) - fallback[:, :3]).astype(np.float32)
+
+
+def _solved(
+    system: sparse.csr_matrix, wanted: np.ndarray, start: np.ndarray, *, tolerance: float = 1e-4, rounds: int = 300
+) -> np.ndarray:
+    """Conjugate gradients with a diagonal preconditioner for all columns (N, C) of ``wanted`` at once."""
+    inverse = 1 / system.diagonal()[:, None]
+    solution, residual = start.copy(), wanted - system @ start
+    direction = step = inverse * residual
+    energy = (residual * step).sum(axis=0)
+    goal = tolerance * np.linalg.norm(wanted, axis=0)
+    for _ in range(rounds):
+        if (np.linalg.norm(residual, axis=0) <= goal).all():
+            break
+        image = system @ direction
+        curvature = (direction * image).sum(axis=0)
+        along = np.divide(energy, curvature, out=np.zeros_like(energy), where=curvature > 0)
+        solution += along * direction
+        residual -= along * image
+        step = inverse * residual
+        previous, energy = energy, (residual * step).sum(axis=0)
+        turn = np.divide(energy, previous, out=np.zeros_like(energy), where=previous > 0)
+        direction = step + turn * direction
+    return solution
 
 
 def mean_edge(surface: Surface) -> float:

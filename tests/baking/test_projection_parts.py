@@ -6,7 +6,7 @@ import torch
 
 from hy3dgen.baking import project_torch
 from hy3dgen.baking.align import fit
-from hy3dgen.baking.fill import nearest, pull_push
+from hy3dgen.baking.fill import _solved, nearest, pull_push
 from hy3dgen.baking.project import Painting
 from hy3dgen.baking.shots import FULL_TRUST, Shot, depth_of
 from hy3dgen.baking.texels import Surface, Texels, texels_of, texels_of_points
@@ -149,3 +149,16 @@ def test_nearest_takes_the_closest_known_pixel() -> None:
     filled = nearest(image, known)
     assert (filled[:, :4] == 10).all() and (filled[:, 5:] == 200).all()
     assert np.array_equal(nearest(image, known & False), image)
+
+
+def test_corrections_solve_their_system() -> None:
+    from scipy import sparse
+
+    rng = np.random.default_rng(0)
+    links = sparse.random(60, 60, density=0.1, random_state=0)
+    links = links + links.T
+    laplacian = sparse.diags(np.asarray(links.sum(axis=1)).reshape(-1)) - links
+    system = (laplacian + sparse.diags(np.linspace(0.01, 1, 60))).tocsr()
+    wanted = np.concatenate([rng.normal(size=(60, 2)), np.zeros((60, 1))], axis=1)
+    found = _solved(system, wanted, np.zeros((60, 3)), tolerance=1e-10)
+    np.testing.assert_allclose(found, np.linalg.solve(system.toarray(), wanted), atol=1e-7)
