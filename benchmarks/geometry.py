@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -390,6 +390,18 @@ def _quality_table(rows: list[Row]) -> list[str]:
     return lines
 
 
+def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
+    """The rows of one input after the other."""
+    for size in options.sizes:
+        grid = surfaces.figurine_grid(max(round((size / FACES_PER_CELL) ** 0.5), 24))
+        rows = bench_extract("figurine", grid, options.repeat)
+        mesh = surfaces.mesh_of_grid(grid)
+        del grid
+        yield rows + bench_mesh("figurine", mesh, options.repeat, texels=size == max(options.sizes))
+    for path in [*options.meshes, *([] if options.no_samples else sample_meshes())]:
+        yield bench_mesh(path.stem, read_mesh(path), options.repeat, texels=False)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.geometry", description=__doc__.split("\n", 1)[0])
@@ -406,17 +418,11 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if not options.table:
         rows: list[Row] = []
-        for size in options.sizes:
-            grid = surfaces.figurine_grid(max(round((size / FACES_PER_CELL) ** 0.5), 24))
-            rows += bench_extract("figurine", grid, options.repeat)
-            mesh = surfaces.mesh_of_grid(grid)
-            del grid
-            rows += bench_mesh("figurine", mesh, options.repeat, texels=size == max(options.sizes))
-        for path in [*options.meshes, *([] if options.no_samples else sample_meshes())]:
-            rows += bench_mesh(path.stem, read_mesh(path), options.repeat, texels=False)
-        result = {"machine": machine(options.note), "rows": rows}
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
+        for found in measure(options):
+            rows += found
+            result = {"machine": machine(options.note), "rows": rows}  # after each input, so that a stop loses little
+            options.output.write_text(json.dumps(result, indent=1) + "\n")
     options.docs.parent.mkdir(parents=True, exist_ok=True)
     options.docs.write_text(table(json.loads(options.output.read_text())))
     return 0

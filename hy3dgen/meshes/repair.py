@@ -28,6 +28,10 @@ def drop_folded(faces: np.ndarray, *, closed: bool) -> np.ndarray:
     if len(chosen) == 0:
         return keep
     low = np.sort(faces[chosen].astype(np.int64), axis=1)
+    mixed = (low[:, 0] * 0x9E3779B1 + low[:, 1]) * 0x85EBCA77 + low[:, 2]  # wraps round, equal for equal faces
+    mixed.sort()
+    if (mixed[1:] != mixed[:-1]).all():
+        return keep
     base = int(low.max()) + 1
     # two keys instead of one, so that three indices fit however many vertices there are
     _, pair = np.unique(low[:, 0] * base + low[:, 1], return_inverse=True)
