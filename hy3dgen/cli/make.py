@@ -108,7 +108,8 @@ def fulfil(order: Order, console: Console) -> int:
     with console, stop_on_signals(console.say) as event:
         download = download_options(order.accept_licence, console)
         models = Models(order.options, many_views=order.many_views, download=download)
-        introduce(models, console)
+        if any(task.mesh is None for task in order.tasks):
+            introduce(models, console)
         around = Surroundings(listener=console, cancel_event=event, keep=order.keep, command=order.command)
         if order.is_batch or order.count > 1:
             return _many(order, models, around, console)

@@ -52,7 +52,7 @@ def run_task(task: Task, models: Models, target: Target | None = None, around: S
         use_backend(None if options.attention == "auto" else options.attention),
     ):
         made = make(task, options, models, keep)
-        facts = _facts(made, options, models)
+        facts = _facts(task, made, options, models)
         preview, outputs = None, []
         with stage("export") as record:
             for name in keep.damaged if keep is not None else ():
@@ -79,7 +79,7 @@ def options_for(task: Task, models: Models) -> JobOptions:
     return options
 
 
-def _facts(made: Made, options: JobOptions, models: Models) -> Facts:
+def _facts(task: Task, made: Made, options: JobOptions, models: Models) -> Facts:
     mesh = made.mesh
     extent = np.ptp(mesh.vertices, axis=0)
     figures: Mapping[str, Any] = {
@@ -95,6 +95,6 @@ def _facts(made: Made, options: JobOptions, models: Models) -> Facts:
         options=options.result_part(),
         compute=models.compute(),
         inputs=made.sources,
-        weights=models.weight_files(),
+        weights=models.weight_files() if task.mesh is None else [],
         mesh={name: plain(value) for name, value in figures.items()},
     )
