@@ -194,7 +194,7 @@ def _add_seen_band(
 
 MIRROR_TOLERANCE = np.float32(0.03)
 """How far the surface may lie from the mirror image of a point to lend its colour."""
-THROUGH_WEIGHT = np.float32(0.02)
+THROUGH_WEIGHT = np.float32(0.03)
 DETAIL_THICKNESS, CERTAIN_THICKNESS = np.float32(0.06), np.float32(0.23)
 """Thickness of the object, in units of the framed mesh, over which detail and certainty of what lies behind fade."""
 
@@ -228,7 +228,7 @@ def _add_fallback_band(
             detail = np.float32(math.exp(-((thickness / DETAIL_THICKNESS) ** 2))) * _bilinear_plane(confidence, r, c)
             certain = np.float32(math.exp(-((thickness / CERTAIN_THICKNESS) ** 4)))
             side = cosine if cosine > 0 else np.float32(-0.5) * cosine
-            through = THROUGH_WEIGHT * constants[3] * (np.float32(0.1) + side * side)
+            through = THROUGH_WEIGHT * constants[3] * (np.float32(0.03) + side * side) * (np.float32(0.1) + certain)
             small_r, small_c = (r + _HALF) * down - _HALF, (c + _HALF) * across - _HALF
             for k in range(3):
                 sharp = _bilinear(image, r, c, k)
