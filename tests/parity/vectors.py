@@ -8,13 +8,16 @@ own metadata, so that other files of the same kinds are checked by the same test
 from __future__ import annotations
 
 import json
+import lzma
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors.torch import load as load_tensors
+
+from tools.parity_subset import forms
 
 KINDS: dict[str, tuple[str, ...]] = {
     "shapegen": (
@@ -58,15 +61,25 @@ def files(kind_root: str, kind: str) -> list[Path]:
     """Every vector file of this kind, sorted by name."""
     if kind not in KINDS[kind_root]:
         raise KeyError(f"{kind} is not a kind of {kind_root}")
-    return sorted(p for p in folder(kind_root).glob("*.safetensors") if kind_of(kind_root, p.stem) == kind)
+    found = [*folder(kind_root).glob("*.safetensors"), *folder(kind_root).glob("*.safetensors.xz")]
+    return sorted(path for path in found if kind_of(kind_root, path.name) == kind)
 
 
 def load(path: Path) -> Vector:
-    """Read one file; ``config`` is the parsed JSON of its metadata."""
+    """Read one file, compressed or not; ``config`` is the parsed JSON of its metadata.
+
+    Tensors that the repository's subset gives as seeded draws (``drawn``, see tools/parity_subset.py) are drawn.
+    """
+    data = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    config = json.loads(header.get("__metadata__", {}).get("config", "{}"))
+    tensors = load_tensors(data)
+    for recipe in config.pop("drawn", ()):
+        generator = torch.Generator().manual_seed(recipe["seed"])
+        for key, shape, form in recipe["tensors"]:
+            tensors[key] = dict(forms(torch.randn(shape, generator=generator)))[form]
     parts: dict[str, dict[str, torch.Tensor]] = {"weights": {}, "input": {}, "output": {}}
-    with safe_open(path, "pt") as file:
-        config = json.loads((file.metadata() or {}).get("config", "{}"))
-        for key in file.keys():  # noqa: SIM118 - not a mapping
-            prefix, _, name = key.partition(".")
-            parts[prefix][name] = file.get_tensor(key)
-    return Vector(path.stem, parts["weights"], parts["input"], parts["output"], config)
+    for key in sorted(tensors):
+        prefix, _, name = key.partition(".")
+        parts[prefix][name] = tensors[key]
+    return Vector(path.name.split(".")[0], parts["weights"], parts["input"], parts["output"], config)
