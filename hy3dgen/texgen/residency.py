@@ -72,7 +72,8 @@ class OnDemand:
         """Send these modules (all when none are named) home and give their memory back to the device."""
         for module in modules or tuple(self._residencies):
             self._residencies[module].leave()
-        release_cached(self.device)
+        if self.device.type != CPU:  # there the memory is free already, and collecting garbage takes its time
+            release_cached(self.device)
 
     def move(self, device: torch.device, dtype: torch.dtype) -> None:
         """Use another device and dtype from the next visit on."""

@@ -20,9 +20,9 @@ from torch import nn
 from hy3dgen.texgen.hunyuanpaint.unet.modules import UNet2p5DConditionModel
 
 DELIGHT, PAINT, TURBO = "hunyuan3d-delight-v2-0", "hunyuan3d-paint-v2-0", "hunyuan3d-paint-v2-0-turbo"
-VIEW_PX = 64
+VIEW_PX = 32
 UNET = {
-    "in_channels": 4, "out_channels": 4, "sample_size": 16, "block_out_channels": [16, 32], "layers_per_block": 1,
+    "in_channels": 4, "out_channels": 4, "sample_size": 8, "block_out_channels": [16, 32], "layers_per_block": 1,
     "attention_head_dim": [2, 4], "cross_attention_dim": 12, "norm_num_groups": 4, "use_linear_projection": True,
     "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
 }  # fmt: skip
