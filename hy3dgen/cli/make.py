@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 OPTION_NAMES = (
     "model", "texture", "steps", "guidance", "octree_resolution", "decoder", "faces", "texture_size", "seed",
     "max_image_size", "rembg", "device", "dtype", "attention", "units", "up", "origin", "unwrap", "offline",
+    "delight", "paint_steps", "delight_steps",
 )  # fmt: skip
 
 

@@ -115,6 +115,13 @@ def add_texture_options(parser: argparse.ArgumentParser) -> None:
         help="project: carry the picture onto the mesh and fill the rest; paint: the official texture model; none "
         "(default: auto, what suits the model)",
     )
+    group.add_argument("--paint-steps", type=_whole, metavar="N", help="sampling steps of the texture model")
+    group.add_argument("--delight-steps", type=_whole, metavar="N", help="sampling steps of the light removal")
+    group.add_argument(
+        "--delight",
+        action=argparse.BooleanOptionalAction,
+        help="remove light and shadow from the picture before painting (default: yes)",
+    )
     _switch(group, "--unwrap", "make new UVs even when the given mesh has some")
     group.add_argument(
         "--texture-size", type=_whole, metavar="PIXELS", help="width and height of the texture, in pixels"

@@ -23,6 +23,7 @@ from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.meshes.topology import is_watertight
 from hy3dgen.reports.run import Source
 
+TEXTURE_OPTIONS = ("texture", "delight", "paint_steps", "delight_steps", "seed")
 MAX_GIVEN_FACES = 2_000_000
 
 
@@ -106,10 +107,10 @@ def _texture(
 ) -> tuple[Mesh, Mapping[str, float]]:
     key = key_of("unwrapped", mesh_key, hyperparameters(options, "unwrap", "texture_size"))
     unwrapped, _ = through(keep, "unwrapped", key, UNWRAPPED, lambda: (with_uv(mesh, options), {}))
-    key = key_of("texture", key, views_key, hyperparameters(options, "texture"), models.compute())
+    key = key_of("texture", key, views_key, hyperparameters(options, *TEXTURE_OPTIONS), models.compute())
 
     def paint() -> tuple[Mesh, Figures]:
-        painted, coverage = colour(unwrapped, views, options, models.device)
+        painted, coverage = colour(unwrapped, views, options, models.device, models.dtype)
         return painted, {name: round(float(share), 6) for name, share in coverage.items()}
 
     return through(keep, "texture", key, TEXTURED, paint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 from functools import cached_property
@@ -11,8 +10,8 @@ from typing import Any
 
 import torch
 
+from hy3dgen.jobs import texture
 from hy3dgen.jobs.options import JobOptions
-from hy3dgen.jobs.texture import ensure_available
 from hy3dgen.reports.run import WeightFile
 from hy3dgen.runtime.attention import resolve_backend
 from hy3dgen.runtime.device import describe, pick_device, pick_dtype
@@ -23,8 +22,6 @@ from hy3dgen.weights import catalogue, inventory
 from hy3dgen.weights.catalogue import CatalogueEntry, Defaults
 from hy3dgen.weights.download import DownloadOptions
 from hy3dgen.weights.locate import FoundModel, locate_model
-
-logger = logging.getLogger(__name__)
 
 BUILT_IN = "nano"
 # 'auto' takes the first of these that is on this machine; it never downloads.
@@ -53,7 +50,7 @@ class Models:
         self.name = choose(options.model, many_views=many_views)
         self.entry = catalogue.find(self.name)
         self.options = _filled(options, self.entry).with_(model=self.name)
-        ensure_available(self.options.texture)
+        texture.ensure_available(self.options, download)
         self.found: FoundModel = locate_model(self.name, offline=options.offline or None, download=download)
         self._pipeline: Any = None
         self._drawer: Any = None
@@ -76,12 +73,11 @@ class Models:
 
     def weight_files(self) -> list[WeightFile]:
         """The weight files in use, with their hashes."""
-        path = self.found.weights
-        return [WeightFile(f"{path.parent.name}/{path.name}", self._weights_sha256, path.stat().st_size)]
+        return list(self._weight_files)
 
     def identity(self) -> dict[str, str]:
         """What of the models decides a result: the weights by their hash, and how they are computed."""
-        return {"weights": self._weights_sha256, **self.compute()}
+        return {**{file.name: file.sha256 for file in self._weight_files}, **self.compute()}
 
     def draw(self, words: str, seed: int) -> Any:
         """A picture of these words, RGB. Raises WeightsNotFoundError when the text-to-image weights are not here.
@@ -117,8 +113,9 @@ class Models:
         }
 
     @cached_property
-    def _weights_sha256(self) -> str:
-        return sha256_of_file(self.found.weights)
+    def _weight_files(self) -> tuple[WeightFile, ...]:
+        paths = [self.found.weights, *texture.weight_paths(self.options)]
+        return tuple(WeightFile(f"{p.parent.name}/{p.name}", weights_sha256(p), p.stat().st_size) for p in paths)
 
     def _load(self) -> Any:
         entry, found = self.entry, self.found
@@ -147,7 +144,14 @@ def _filled(options: JobOptions, entry: CatalogueEntry | None) -> JobOptions:
     )
     if filled.texture != "auto":
         return filled
-    wanted = defaults.texture
     # Official texture weights that are not here are not worth stopping for when nobody asked for them.
-    here = wanted in ("project", "none")
-    return filled.with_(texture=wanted if here else "project")
+    here = texture.is_here(defaults.texture, delight=options.delight)
+    return filled.with_(texture=defaults.texture if here else "project")
+
+
+def weights_sha256(path: Path) -> str:
+    """The hash of a weight file; the Hugging Face cache already names large files by it."""
+    recorded = path.resolve().name
+    if len(recorded) == 64 and set(recorded) <= set("0123456789abcdef"):
+        return recorded
+    return sha256_of_file(path)

@@ -26,6 +26,8 @@ ATTENTION = ("auto", "sdpa", "xformers", "sage", "flash", "sliced")
 # option: (least, most, unit), both ends allowed
 RANGES: dict[str, tuple[float, float, str]] = {
     "steps": (1, 1000, "steps"),
+    "paint_steps": (1, 1000, "steps"),
+    "delight_steps": (1, 1000, "steps"),
     "guidance": (-1, 100, ""),
     "octree_resolution": (16, 1024, "cells along each axis"),
     "faces": (4, 10_000_000, "triangles"),
@@ -43,7 +45,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": DTYPES,
     "attention": ATTENTION,
 }
-WHOLE_NUMBERS = ("steps", "octree_resolution", "faces", "texture_size", "max_image_size", "seed")
+WHOLE_NUMBERS = tuple(name for name in RANGES if name != "guidance")
 # They do not change what the result is, or stand in the report as what they came to (device, dtype, attention).
 NOT_PART_OF_THE_RESULT = ("offline", "preview", "device", "dtype", "attention")
 
@@ -60,6 +62,8 @@ class JobOptions:
     max_image_size: longer side to which a picture is reduced before anything else, pixels
     rembg: how the background is removed
     device, dtype, attention: where and how the networks run; 'auto' chooses by the machine
+    delight, paint_steps, delight_steps: for painting: remove light and shadow from the picture first, and sampling
+        steps of the two models, None for their own default
     units, up, origin: scale and frame of the written file; origin None is 'centre', or 'keep' for a given mesh
     unwrap: make new UVs even when the given mesh has some
     offline: never use the network
@@ -82,6 +86,9 @@ class JobOptions:
     device: str = "auto"
     dtype: str = "auto"
     attention: str = "auto"
+    delight: bool = True
+    paint_steps: int | None = None
+    delight_steps: int | None = None
     units: str = "m"
     up: str = "y"
     origin: str | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -17,17 +18,44 @@ from hy3dgen.jobs.task import VIEW_AZIMUTHS_DEG
 from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.meshes.unwrap import unwrap
 from hy3dgen.runtime.stages import stage
+from hy3dgen.weights.download import DownloadOptions
+from hy3dgen.weights.locate import find_folder, locate_folder
 
 Coverage = Mapping[str, float]
+PAINTED = ("paint", "paint-turbo")
+WEIGHT_ENDINGS = (".safetensors", ".bin")
 
 
-def ensure_available(texture: str) -> None:
-    """Raise WeightsNotFoundError now, before any work, when the weights for this way of colouring are missing."""
-    if texture in ("paint", "paint-turbo"):
-        raise WeightsNotFoundError(
-            f"--texture {texture} needs the official texture weights, and they are not on this machine; "
-            "use --texture project, which needs none"
-        )
+def ensure_available(options: JobOptions, download: DownloadOptions | None = None) -> None:
+    """Find, or fetch, the weights of the way of colouring now, before any work.
+
+    Raises WeightsNotFoundError, LicenceError or DownloadError.
+    """
+    if options.texture not in PAINTED:
+        return
+    names = (options.texture, "delight") if options.delight else (options.texture,)
+    for name in names:
+        try:
+            locate_folder(name, offline=options.offline or None, download=download)
+        except WeightsNotFoundError as error:
+            what = f"--texture {options.texture} needs the official texture weights"
+            raise WeightsNotFoundError(f"{what}; --texture project needs none. {error}") from error
+
+
+def is_here(texture: str, *, delight: bool) -> bool:
+    """Whether this way of colouring works without a download."""
+    if texture not in PAINTED:
+        return True
+    return find_folder(texture) is not None and (not delight or find_folder("delight") is not None)
+
+
+def weight_paths(options: JobOptions) -> list[Path]:
+    """The weight files that colouring will use; empty for ways that need none."""
+    if options.texture not in PAINTED:
+        return []
+    names = (options.texture, "delight") if options.delight else (options.texture,)
+    folders = [folder for name in names if (folder := find_folder(name)) is not None]
+    return [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in WEIGHT_ENDINGS]
 
 
 def with_uv(mesh: Mesh, options: JobOptions) -> Mesh:
@@ -41,14 +69,32 @@ def with_uv(mesh: Mesh, options: JobOptions) -> Mesh:
 
 
 def colour(
-    mesh: Mesh, views: Mapping[str, Image.Image], options: JobOptions, device: torch.device
+    mesh: Mesh, views: Mapping[str, Image.Image], options: JobOptions, device: torch.device, dtype: torch.dtype
 ) -> tuple[Mesh, Coverage]:
     """The mesh with a texture from the pictures, and the shares of its texels that were seen, blended and filled.
 
-    mesh: with UVs; views: RGBA by view name. Opens the stages 'maps', 'bake' and 'fill'.
+    mesh: with UVs; views: RGBA by view name. Opens the stages 'maps', 'bake' and 'fill'; painting also 'load',
+    'delight' and 'views'.
     """
-    from hy3dgen.texgen.projection import PictureView, project_pictures
+    if options.texture in PAINTED:
+        from hy3dgen.texgen.pipelines import paint_mesh
 
-    pictures = [PictureView(image, VIEW_AZIMUTHS_DEG[view]) for view, image in views.items()]
-    projection = project_pictures(mesh, pictures, texture_size=options.texture_size, device=device)
-    return projection.mesh, asdict(projection.coverage)
+        result = paint_mesh(
+            mesh,
+            list(views.values()),
+            model=options.texture,
+            steps=options.paint_steps,
+            delight_steps=options.delight_steps,
+            delight=options.delight,
+            texture_size=options.texture_size,
+            seed=options.seed,
+            device=device,
+            dtype=dtype,
+            offline=options.offline or None,
+        )
+    else:
+        from hy3dgen.texgen.projection import PictureView, project_pictures
+
+        pictures = [PictureView(image, VIEW_AZIMUTHS_DEG[view]) for view, image in views.items()]
+        result = project_pictures(mesh, pictures, texture_size=options.texture_size, device=device)
+    return result.mesh, asdict(result.coverage)
