@@ -15,7 +15,7 @@ from benchmarks.shapes.folding import SMOOTH_UNION, SUBTRACTION, UNION
 MAX_PRIMITIVES = 24
 LEAST_BLEND = 1e-4
 
-Vector = Sequence[float]
+Vector = Sequence[float] | np.ndarray
 
 
 class Sketch:
@@ -73,7 +73,7 @@ class Sketch:
     def prism(self, at: Vector, half_width: float, height: float, half: float, r: float = 0.0, **how: Any) -> None:
         self.add(p.PRISM, at, [half_width, height, half, r], _norm((half_width, height, half)) + 0.05, **how)
 
-    def revolved(self, at: Vector, half: float, radii: Sequence[float], **how: Any) -> None:
+    def revolved(self, at: Vector, half: float, radii: Vector, **how: Any) -> None:
         self.add(p.REVOLVED, at, [half, *radii], math.hypot(half, 1.15 * max(radii)), **how)
 
     def star(
@@ -108,7 +108,7 @@ class Sketch:
         self,
         kind: int,
         at: Vector,
-        parameters: Sequence[float],
+        parameters: Vector,
         bound: float,
         *,
         rot: Vector | None = None,

@@ -41,9 +41,9 @@ def _animal_head(s: Sketch, y: float, z: float, k: float) -> None:
     s.ellipsoid((0, y + r * 0.3, z + r * 0.3), skull, blend=k * 0.5, mat=0)
     snout = s.between(0.05, 0.35)
     if s.maybe(0.85):
-        tip = (0, y + r * 0.05 - s.between(0, 0.1), z + r + snout)
+        nose = (0, y + r * 0.05 - s.between(0, 0.1), z + r + snout)
         s.limb(
-            (0, y + r * 0.1, z + r * 0.6), tip, r * s.between(0.4, 0.65), r * s.between(0.25, 0.5), blend=0.05, mat=1
+            (0, y + r * 0.1, z + r * 0.6), nose, r * s.between(0.4, 0.65), r * s.between(0.25, 0.5), blend=0.05, mat=1
         )
     ears, x = s.whole(0, 3), r * s.between(0.4, 0.7)
     if ears == 0:
