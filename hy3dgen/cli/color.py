@@ -46,7 +46,7 @@ def _work(values: argparse.Namespace, console: Console, argv: list[str]) -> int:
 def order_from(values: argparse.Namespace, argv: Sequence[str]) -> Order:
     """What the user asked for. Raises UsageError for options that do not go together."""
     if values.replay is not None:
-        return replayed(values, ("input", "mesh", "prompt", "resume"), ("color.py", *argv))
+        return replayed(values, ("input", "mesh", "prompt", "resume", "ray"), ("color.py", *argv))
     options = options_from(groups.given(values, OPTION_NAMES))
     tasks, is_batch = _tasks(values)
     count = groups.count_from(values)
@@ -57,6 +57,7 @@ def order_from(values: argparse.Namespace, argv: Sequence[str]) -> Order:
         is_batch=is_batch,
         count=count,
         resume=bool(values.resume),
+        ray=values.ray,
         keep=path_from(values.keep),
         accept_licence=bool(values.accept_licence),
         command=("color.py", *argv),

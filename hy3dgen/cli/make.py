@@ -37,6 +37,7 @@ class Order:
 
     is_batch: several inputs, a folder or a glob: failures stay alone, and a list of outcomes is written
     count: variations of each task, with seeds counting up
+    ray: address of a Ray cluster to spread a batch over
     """
 
     tasks: Sequence[Task]
@@ -45,6 +46,7 @@ class Order:
     is_batch: bool = False
     count: int = 1
     resume: bool = False
+    ray: str | None = None
     keep: Path | None = None
     accept_licence: bool = False
     command: tuple[str, ...] = ()
@@ -98,6 +100,8 @@ def fulfil(order: Order, console: Console) -> int:
     """Do what was ordered; returns the exit code. Raises the errors of a single task."""
     if order.resume and not order.is_batch:
         raise UsageError("--resume is for batches; for one picture use --keep DIR, which keeps finished stages")
+    if order.ray is not None and not order.is_batch and order.count == 1:
+        raise UsageError("--ray is for batches; give several pictures, a folder, a glob or --count")
     # Whatever is wrong with a single input or with the output is said before torch is even imported.
     if not order.is_batch:
         _look_at(order.tasks[0])
@@ -181,7 +185,14 @@ def _many(order: Order, models: Models, around: Surroundings, console: Console) 
         sheets.add(outcome.task, result)
 
     watcher = Watcher(starts, ends)
-    outcomes = run_batch(tasks, models, order.outputs, around, resume=order.resume, watcher=watcher)
+    if order.ray is None:
+        outcomes = run_batch(tasks, models, order.outputs, around, resume=order.resume, watcher=watcher)
+    else:
+        from hy3dgen.jobs.ray_batch import run_ray_batch
+
+        outcomes = run_ray_batch(
+            tasks, models, order.outputs, around, address=order.ray, resume=order.resume, watcher=watcher
+        )
     console.close()
     for path in sheets.write(order.outputs):
         console.result(str(path))

@@ -199,6 +199,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 def add_batch_options(parser: argparse.ArgumentParser) -> None:
     """What only makes sense for many inputs."""
     group = parser.add_argument_group("batch")
+    group.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        nargs="?",
+        const="local",
+        help="spread the batch over a Ray cluster: one worker a GPU; without ADDRESS on this machine (extra 'ray')",
+    )
     _switch(group, "--resume", "skip inputs that an earlier batch into the same folder has finished")
 
 

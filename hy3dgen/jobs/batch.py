@@ -59,10 +59,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told about a batch: ``starts`` before each task with its number from 1, ``ends`` after it."""
+    """Who is told about a batch: ``starts`` before each task with its number from 1, ``ends`` after it.
+
+    worker: told the process id of every worker that is started, where there are any
+    """
 
     starts: Callable[[int, int, Task], None] = lambda number, total, task: None
     ends: Callable[[Outcome, Result | None], None] = lambda outcome, result: None
+    worker: Callable[[int], None] = lambda pid: None
 
 
 class BatchList:
@@ -145,7 +149,7 @@ def _run_one(
     key = ""
     try:
         key = task_key(task, options_for(task, models), models.identity())
-        if key in finished and _still_there(finished[key]):
+        if key in finished and still_there(finished[key]):
             paths = tuple(entry["path"] for entry in finished[key])
             return Outcome(task, "skipped", key, outputs=paths), None
         inside = around
@@ -164,7 +168,7 @@ def _run_one(
     return Outcome(task, "done", key, perf_counter() - started, paths, result.report), result
 
 
-def _still_there(files: list[dict[str, str]]) -> bool:
+def still_there(files: list[dict[str, str]]) -> bool:
     """Whether a finished task's files are there, unchanged."""
     paths = [(Path(entry["path"]), entry["sha256"]) for entry in files]
     return bool(paths) and all(path.is_file() and sha256_of_file(path) == digest for path, digest in paths)

@@ -128,13 +128,12 @@ class Outputs:
         return self.output.parent if self._is_file else self.output
 
 
-def write_files(folder: Path, files: Mapping[str, bytes], roles: Mapping[str, str]) -> list[OutputFile]:
-    """Write ``files`` (name -> content) into ``folder``, each atomically; ``roles``: name -> word for the report."""
+def write_files(files: Mapping[Path, tuple[str, bytes]]) -> list[OutputFile]:
+    """Write ``files`` (path -> role and content), each whole or not at all; returns what a report says of them."""
     written = []
-    for name, content in files.items():
-        path = folder / name
+    for path, (role, content) in files.items():
         write_atomic(path, content)
-        written.append(OutputFile(roles.get(name, "mesh"), str(path), sha256_of_bytes(content), len(content)))
+        written.append(OutputFile(role, str(path), sha256_of_bytes(content), len(content)))
     return written
 
 

@@ -16,7 +16,6 @@ from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.output import MESH_SUFFIXES, Target, write_files
 from hy3dgen.meshes.io import encode_mesh
 from hy3dgen.meshes.mesh import Mesh
-from hy3dgen.reports.run import OutputFile
 
 
 @dataclass(frozen=True)
@@ -59,21 +58,20 @@ class Result:
         in_the_way = [path.parent / name for name in files if (path.parent / name).exists()]
         if in_the_way and not overwrite:
             raise OutputError(f"'{in_the_way[0]}' exists already; give another name or overwrite=True")
-        return [Path(written.path) for written in write_files(path.parent, files, {})]
+        written = write_files({path.parent / name: ("mesh", content) for name, content in files.items()})
+        return [Path(file.path) for file in written]
 
 
-def write_result(
-    mesh: Mesh, preview: np.ndarray | None, facts: Mapping[str, Any], options: JobOptions, target: Target, name: str
-) -> list[OutputFile]:
-    """Write mesh and preview of a task, each file whole or not at all; the report follows when its stage has ended.
+def encode_result(result: Result, options: JobOptions, target: Target, name: str) -> dict[Path, tuple[str, bytes]]:
+    """The files of a result: path -> (role for the report, content). Nothing is written.
 
     name: what the object is called inside a GLB. A number in the file's name would change its bytes.
     """
     is_glb = target.mesh.suffix == ".glb"
     files = encode_mesh(
-        mesh,
+        result.mesh,
         f"{name}.glb" if is_glb else target.mesh.name,
-        extras=dict(facts),
+        extras=dict(result.facts),
         units=options.units,
         up=options.up,
         origin=options.origin or "centre",
@@ -81,12 +79,12 @@ def write_result(
     if is_glb:
         [content] = files.values()
         files = {target.mesh.name: content}
+    folder = target.mesh.parent
     roles = {file: "mesh" if file == target.mesh.name else "material" for file in files}
-    written = write_files(target.mesh.parent, files, roles)
-    if preview is not None and target.preview is not None:
-        content = encode_picture(preview, target.preview.suffix)
-        written += write_files(target.preview.parent, {target.preview.name: content}, {target.preview.name: "preview"})
-    return written
+    encoded = {folder / file: (roles[file], content) for file, content in files.items()}
+    if result.preview is not None and target.preview is not None:
+        encoded[target.preview] = ("preview", encode_picture(result.preview, target.preview.suffix))
+    return encoded
 
 
 def encode_picture(pixels: np.ndarray, suffix: str = ".png") -> bytes:

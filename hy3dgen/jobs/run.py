@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,10 +16,10 @@ from hy3dgen.jobs.making import Made, make
 from hy3dgen.jobs.models import Models
 from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.output import Target, write_files
-from hy3dgen.jobs.result import Result, write_result
+from hy3dgen.jobs.result import Result, encode_result
 from hy3dgen.jobs.task import Task
 from hy3dgen.rendering.preview import render_preview
-from hy3dgen.reports.run import Circumstances, Facts, as_json, build_report, plain
+from hy3dgen.reports.run import Circumstances, Facts, OutputFile, as_json, build_report, plain
 from hy3dgen.runtime import memory
 from hy3dgen.runtime.attention import use_backend
 from hy3dgen.runtime.stages import CancelEvent, Listener, recording, stage
@@ -53,20 +53,25 @@ def run_task(task: Task, models: Models, target: Target | None = None, around: S
     ):
         made = make(task, options, models, keep)
         facts = _facts(task, made, options, models)
-        preview, outputs = None, []
+        outputs: list[OutputFile] = []
         with stage("export") as record:
             for name in keep.damaged if keep is not None else ():
                 record.warn(f"the kept stage '{name}' was damaged and has been made again")
             preview = render_preview(made.mesh) if options.preview else None
+            result = Result(made.mesh, {}, preview, made.views, facts.as_dict())
             if target is not None:
-                outputs = write_result(made.mesh, preview, facts.as_dict(), options, target, task.name)
+                outputs = write_files(encode_result(result, options, target, task.name))
     circumstances.seconds = perf_counter() - started
     circumstances.peak_host_bytes = memory.peak_host_bytes()
     report = build_report(facts, circumstances, run.stages, outputs)
-    resumed = tuple(keep.resumed) if keep is not None else ()
+    write_report(report, target)
+    return replace(result, report=report, resumed=tuple(keep.resumed) if keep is not None else ())
+
+
+def write_report(report: Mapping[str, Any], target: Target | None) -> None:
+    """Write the report of a task beside its files, when it is wanted."""
     if target is not None and target.report is not None:
-        write_files(target.report.parent, {target.report.name: as_json(report).encode()}, {})
-    return Result(made.mesh, report, preview, made.views, facts.as_dict(), resumed)
+        write_files({target.report: ("report", as_json(report).encode())})
 
 
 def options_for(task: Task, models: Models) -> JobOptions:

@@ -1,0 +1,249 @@
+"""A batch on Ray: one worker for each GPU of the cluster, inputs and results as bytes through the object store.
+
+The driver alone reads inputs and writes files, so a worker that is lost in the middle loses nothing and repeats
+nothing that was finished: its task goes to another one. Needs the extra ``ray``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import hy3dgen
+from hy3dgen.errors import Cancelled, MissingExtraError, OutOfMemoryError, UsageError
+from hy3dgen.jobs.batch import BatchList, Outcome, Watcher, still_there
+from hy3dgen.jobs.identity import task_key
+from hy3dgen.jobs.models import Models
+from hy3dgen.jobs.options import JobOptions
+from hy3dgen.jobs.output import Outputs, Target, write_files
+from hy3dgen.jobs.result import encode_result
+from hy3dgen.jobs.run import Surroundings, options_for, run_task, write_report
+from hy3dgen.jobs.task import Task
+
+LOCAL = "local"
+MOST_TRIES = 3
+CORES_PER_WORKER = 2
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a worker sends back: encoded files by path and the report, or the error."""
+
+    files: Mapping[Path, tuple[str, bytes]]
+    report: dict[str, Any]
+    error: BaseException | None = None
+
+
+class Maker:
+    """The worker: loads the models once and makes one task after the other."""
+
+    def __init__(self, options: JobOptions, many_views: bool) -> None:
+        self._options, self._many_views = options, many_views
+        self._models: Models | None = None
+
+    def pid(self) -> int:
+        """The worker's process id."""
+        return os.getpid()
+
+    def make(self, task: Task, target: Target, command: tuple[str, ...]) -> Answer:
+        """Make a task whose inputs are bytes. Errors come back as values, so that only a lost worker raises."""
+        try:
+            if self._models is None:
+                self._models = Models(self._options, many_views=self._many_views)
+            result = run_task(task, self._models, None, Surroundings(command=command))
+            files = encode_result(result, options_for(task, self._models), target, task.name)
+        except Exception as error:  # noqa: BLE001 - sent to the driver, which decides
+            return Answer({}, {}, error)
+        return Answer(files, result.report)
+
+
+@dataclass
+class _Job:
+    """A task on its way: its target files, its key, and how often it has been tried."""
+
+    task: Task
+    target: Target
+    key: str
+    started: float = 0.0
+    tries: int = 0
+
+
+def run_ray_batch(
+    tasks: Sequence[Task],
+    models: Models,
+    outputs: Outputs,
+    around: Surroundings,
+    *,
+    address: str = LOCAL,
+    resume: bool = False,
+    watcher: Watcher | None = None,
+    workers: int | None = None,
+) -> list[Outcome]:
+    """As ``jobs.batch.run_batch``, on a Ray cluster.
+
+    address: 'local' starts one on this machine, 'auto' or HOST:PORT joins a running one
+    workers: how many, None for one a GPU, or one for every two cores where there is none
+    Raises MissingExtraError without Ray, UsageError when the cluster cannot be reached.
+    """
+    watcher = watcher or Watcher()
+    if around.keep is not None:
+        raise UsageError("--keep does not go with --ray: results travel as bytes, and stages stay with their worker")
+    ray = _connect(address)
+    try:
+        driver = _Driver(ray, models, outputs, around, watcher, many_views=any(len(t.pictures) > 1 for t in tasks))
+        return driver.run(tasks, resume=resume, workers=workers)
+    finally:
+        ray.shutdown()
+
+
+class _Driver:
+    """Hands tasks to workers, writes what comes back, and starts a new worker for one that is lost."""
+
+    def __init__(
+        self, ray: Any, models: Models, outputs: Outputs, around: Surroundings, watcher: Watcher, *, many_views: bool
+    ) -> None:
+        self._ray, self._models, self._outputs = ray, models, outputs
+        self._around, self._watcher = around, watcher
+        self._listing = BatchList(outputs.folder())
+        self._outcomes: dict[int, Outcome] = {}
+        self._order: dict[int, int] = {}
+        self._total = 0
+        self._gpus = int(ray.cluster_resources().get("GPU", 0))
+        share = {"num_gpus": 1} if self._gpus else {"num_cpus": 1}
+        self._make_worker = ray.remote(**share)(Maker)
+        self._many_views = many_views
+
+    def run(self, tasks: Sequence[Task], *, resume: bool, workers: int | None) -> list[Outcome]:
+        """Every task to its end; outcomes in the order of the tasks."""
+        self._total = len(tasks)
+        self._order = {id(task): index for index, task in enumerate(tasks)}
+        waiting = self._prepare(tasks, self._listing.finished() if resume else {})
+        count = min(len(waiting), workers or self._gpus or max(1, self._cores() // CORES_PER_WORKER))
+        idle = [self._start_worker() for _ in range(count)]
+        running: dict[Any, tuple[Any, _Job]] = {}
+        while waiting or running:
+            event = self._around.cancel_event
+            if event is not None and event.is_set():
+                self._cancel([job for _, job in running.values()] + list(waiting))
+                break
+            while idle and waiting:
+                worker, job = idle.pop(), waiting.popleft()
+                running[self._send(worker, job)] = (worker, job)
+            ready, _ = self._ray.wait(list(running), timeout=POLL_SECONDS)
+            for reference in ready:
+                worker, job = running.pop(reference)
+                idle.append(self._receive(reference, worker, job, waiting))
+        return [self._outcomes[index] for index in range(len(tasks))]
+
+    def _prepare(self, tasks: Sequence[Task], finished: Mapping[str, list[dict[str, str]]]) -> deque[_Job]:
+        waiting: deque[_Job] = deque()
+        for task in tasks:
+            try:
+                key = task_key(task, options_for(task, self._models), self._models.identity())
+            except Exception as error:  # noqa: BLE001 - one bad input must not stop the rest
+                self._end(task, Outcome(task, "failed", error=error))
+                continue
+            if key in finished and still_there(finished[key]):
+                paths = tuple(entry["path"] for entry in finished[key])
+                self._end(task, Outcome(task, "skipped", key, outputs=paths))
+                continue
+            waiting.append(_Job(task, self._outputs.target(task), key))
+        return waiting
+
+    def _send(self, worker: Any, job: _Job) -> Any:
+        job.started, job.tries = perf_counter(), job.tries + 1
+        if job.tries == 1:
+            self._watcher.starts(self._order[id(job.task)] + 1, self._total, job.task)
+        return worker.make.remote(self._ray.put(_as_bytes(job.task)), job.target, self._around.command)
+
+    def _receive(self, reference: Any, worker: Any, job: _Job, waiting: deque[_Job]) -> Any:
+        """Take one answer; returns the worker that is free now, a new one when the old one is lost."""
+        try:
+            answer: Answer = self._ray.get(reference)
+        except self._ray.exceptions.RayActorError:
+            if job.tries < MOST_TRIES:
+                waiting.append(job)
+            else:
+                lost = OutOfMemoryError(
+                    f"the worker was lost {job.tries} times while making this, most likely out of memory; use fewer "
+                    "workers or a smaller --octree-resolution"
+                )
+                self._end(job.task, Outcome(job.task, "failed", job.key, perf_counter() - job.started, error=lost))
+            return self._start_worker()
+        self._finish(job, answer)
+        return worker
+
+    def _finish(self, job: _Job, answer: Answer) -> None:
+        seconds = perf_counter() - job.started
+        if answer.error is not None:
+            self._end(job.task, Outcome(job.task, "failed", job.key, seconds, error=answer.error))
+            return
+        report = _with_paths(answer.report, job.task)
+        try:
+            written = write_files(answer.files)
+            report["outputs"] = [vars(file) for file in written]
+            write_report(report, job.target)
+        except OSError as error:
+            self._end(job.task, Outcome(job.task, "failed", job.key, seconds, error=error))
+            return
+        paths = tuple(file.path for file in written)
+        self._end(job.task, Outcome(job.task, "done", job.key, seconds, paths, report))
+
+    def _end(self, task: Task, outcome: Outcome) -> None:
+        self._outcomes[self._order[id(task)]] = outcome
+        if outcome.status in ("done", "failed"):
+            self._listing.add(outcome)
+        self._watcher.ends(outcome, None)
+
+    def _cancel(self, jobs: Sequence[_Job]) -> None:
+        error = Cancelled("cancelled; finished results are kept")
+        for job in jobs:
+            self._end(job.task, Outcome(job.task, "cancelled", job.key, error=error))
+
+    def _start_worker(self) -> Any:
+        worker = self._make_worker.remote(self._models.asked, self._many_views)
+        self._watcher.worker(self._ray.get(worker.pid.remote()))
+        return worker
+
+    def _cores(self) -> int:
+        return int(self._ray.cluster_resources().get("CPU", 1))
+
+
+def _connect(address: str) -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        command = "python -m pip install 'hy3dgen-low-vram[ray]' (or: python -m pip install ray)"
+        raise MissingExtraError(
+            f"--ray needs the package ray; run: {command}", package="ray", command=command
+        ) from error
+    package = str(Path(hy3dgen.__file__).parent)
+    quiet = {"include_dashboard": False} if address == LOCAL else {"runtime_env": {"py_modules": [package]}}
+    try:
+        ray.init(address=address, log_to_driver=False, ignore_reinit_error=True, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"no Ray cluster at '{address}': {reason}; start one with 'ray start --head'") from error
+    return ray
+
+
+def _as_bytes(task: Task) -> Task:
+    """The task with its files' contents instead of their paths: workers may be on other machines."""
+    pictures = {
+        view: Path(source).read_bytes() if isinstance(source, (str, Path)) else source
+        for view, source in task.pictures.items()
+    }
+    return replace(task, pictures=pictures)
+
+
+def _with_paths(report: dict[str, Any], task: Task) -> dict[str, Any]:
+    """The report with the paths that the worker never saw, so that it can be replayed."""
+    paths = {view: str(source) for view, source in task.pictures.items() if isinstance(source, (str, Path))}
+    inputs = [{**source, "path": paths.get(source["role"], source["path"])} for source in report["inputs"]]
+    return {**report, "inputs": inputs}
