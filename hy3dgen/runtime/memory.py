@@ -26,6 +26,15 @@ def release_cached(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
+def release_pinned() -> None:
+    """Give pinned host memory that nothing uses back to the system; torch keeps it otherwise."""
+    import torch
+
+    empty_cache = getattr(torch._C, "_host_emptyCache", None)  # has no public name yet
+    if empty_cache is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        empty_cache()
+
+
 def reset_peaks(device: torch.device) -> None:
     """Start the device's peak counters afresh (CUDA only; elsewhere nothing counts)."""
     import torch
@@ -60,3 +69,25 @@ def peak_host_bytes() -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def free_host_bytes() -> int:
+    """Host memory that can be had without swapping; 0 where the system does not say."""
+    try:
+        import psutil
+    except ImportError:
+        return _free_by_sysconf()
+    return int(psutil.virtual_memory().available)
+
+
+def _free_by_sysconf() -> int:
+    import os
+
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return 0

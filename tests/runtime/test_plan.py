@@ -1,0 +1,198 @@
+"""Properties of every plan, and the figures of the machine that the cost data was measured on."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hy3dgen.errors import NoPlanError
+from hy3dgen.runtime.costs import PaintWork, ShapeWork, Work, activation_data, known_sizes, stage_costs
+from hy3dgen.runtime.machine import make_machine
+from hy3dgen.runtime.plan import (
+    GIB,
+    PLACEMENTS,
+    Machine,
+    Phase,
+    Plan,
+    StageCost,
+    Variant,
+    make_plan,
+    next_leaner,
+    smallest_ceiling,
+)
+from hy3dgen.runtime.units import NetworkSize
+
+H200 = make_machine("cuda", 139 * GIB, 138 * GIB, "datacentre", 64 * GIB)
+PAINT = PaintWork({**known_sizes("paint"), **known_sizes("delight")}, steps=30, guided=True, delight_steps=50)
+
+
+def shape_work(name: str = "2", tokens: int = 4442, decoder: str = "hierarchical") -> ShapeWork:
+    return ShapeWork(known_sizes(name), 1_113_274_432, tokens, 50, True, 384, decoder)
+
+
+FULL = Work(shape_work(), PAINT, 2048)
+
+sizes = st.builds(
+    lambda weight, unit, rest: NetworkSize(weight, min(unit, weight), min(rest, weight)),
+    *(st.integers(0, 1 << 32) for _ in range(3)),
+)
+phases = st.builds(
+    Phase,
+    st.sampled_from(["a", "b", "c", None]),
+    sizes,
+    st.integers(0, 1 << 32),
+    st.integers(1, 50),
+    st.floats(0, 10, allow_nan=False),
+)
+
+
+@st.composite
+def stage_cost(draw: st.DrawFn) -> StageCost:
+    count = draw(st.integers(1, 3))
+    variants = [Variant(tuple(draw(st.lists(phases, min_size=1, max_size=3))), levers=("x",) * i) for i in range(count)]
+    return StageCost(draw(st.sampled_from(["denoise", "decode", "views"])), tuple(variants))
+
+
+costs = st.lists(stage_cost(), min_size=1, max_size=3, unique_by=lambda cost: cost.name)
+machines = st.builds(
+    make_machine,
+    st.just("cuda"),
+    st.just(64 * GIB),
+    st.just(64 * GIB),
+    st.sampled_from(["datacentre", "desktop", "laptop"]),
+    st.integers(0, 16 * GIB),
+)
+ceilings = st.integers(0, 64 * GIB)
+
+
+def planned(ceiling: int, machine: Machine, stages: list[StageCost]) -> Plan | None:
+    try:
+        return make_plan(ceiling, machine, stages)
+    except NoPlanError:
+        return None
+
+
+@given(ceilings, machines, costs)
+def test_the_predicted_peak_is_never_above_the_ceiling(ceiling: int, machine: Machine, stages: list) -> None:
+    plan = planned(ceiling, machine, stages)
+    assert plan is None or plan.predicted_peak_bytes <= ceiling
+
+
+@given(ceilings, ceilings, machines, costs)
+def test_more_memory_is_never_slower(one: int, other: int, machine: Machine, stages: list) -> None:
+    lean, rich = (planned(ceiling, machine, stages) for ceiling in sorted((one, other)))
+    assert lean is None or (rich is not None and rich.predicted_seconds <= lean.predicted_seconds + 1e-9)
+
+
+@given(ceilings, machines, costs)
+def test_equal_arguments_give_equal_plans(ceiling: int, machine: Machine, stages: list) -> None:
+    assert planned(ceiling, machine, stages) == planned(ceiling, machine, stages)
+
+
+@given(machines, costs)
+def test_the_smallest_ceiling_fits_and_one_byte_less_does_not(machine: Machine, stages: list) -> None:
+    least = smallest_ceiling(stages, machine)
+    assert make_plan(least, machine, stages).predicted_peak_bytes <= least
+    if least:
+        with pytest.raises(NoPlanError, match="--vram"):
+            make_plan(least - 1, machine, stages)
+
+
+@given(ceilings, machines, costs)
+def test_leaner_plans_need_less_each_time_and_end(ceiling: int, machine: Machine, stages: list) -> None:
+    plan = planned(ceiling, machine, stages)
+    for _ in range(200):
+        if plan is None:
+            return
+        name = stages[0].name
+        leaner = next_leaner(plan, name)
+        if leaner is not None:
+            assert leaner.stage(name).predicted_peak_bytes < plan.stage(name).predicted_peak_bytes
+            assert [s for s in leaner.stages if s.name != name] == [s for s in plan.stages if s.name != name]
+        plan = leaner
+    pytest.fail("the ladder does not end")
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 139), st.sampled_from(["2", "2mini", "2.1"]), st.booleans())
+def test_lossy_levers_are_never_chosen_unasked(ceiling_gib: int, name: str, host_is_short: bool) -> None:
+    machine = dataclasses.replace(H200, free_host_bytes=GIB if host_is_short else H200.free_host_bytes)
+    plan = planned(ceiling_gib * GIB, machine, list(stage_costs(Work(shape_work(name), PAINT, 2048))))
+    for stage in plan.stages if plan else ():
+        assert stage.vae_tiling is None
+        assert not any("lossy" in lever for lever in stage.levers)
+
+
+def test_a_lossy_lever_that_is_allowed_makes_smaller_ceilings_possible() -> None:
+    allowed = dataclasses.replace(FULL, lossy=frozenset({"tiling"}))
+    least = smallest_ceiling(stage_costs(allowed), H200)
+    assert least < smallest_ceiling(stage_costs(FULL), H200)
+    plan = make_plan(least, H200, stage_costs(allowed))
+    assert plan.stage("views").vae_tiling == 256
+    assert any("lossy" in lever for lever in plan.stage("views").levers)
+
+
+def test_what_the_user_insists_on_is_kept() -> None:
+    work = dataclasses.replace(FULL, vae_slicing=False, vae_tiling=512)
+    views = make_plan(139 * GIB, H200, stage_costs(work)).stage("views")
+    assert (views.vae_slicing, views.vae_tiling) == (False, 512)
+
+
+@pytest.mark.parametrize("gib", [1.5, 2, 3, 4, 6, 8, 139])
+def test_every_benchmark_tier_has_a_plan_for_the_full_run(gib: float) -> None:
+    plan = make_plan(round(gib * GIB), H200, stage_costs(FULL))
+    assert [stage.name for stage in plan.stages] == [
+        "condition", "denoise", "decode", "delight", "maps", "views", "bake",
+    ]  # fmt: skip
+    assert plan.predicted_peak_bytes <= gib * GIB
+    assert plan.all_resident == (gib == 139)
+
+
+def test_short_host_memory_streams_from_the_file() -> None:
+    poor = dataclasses.replace(H200, free_host_bytes=3 * GIB)
+    assert make_plan(2 * GIB, H200, stage_costs(FULL)).stage("denoise").placement == "streamed"
+    assert make_plan(2 * GIB, poor, stage_costs(FULL)).stage("denoise").placement == "disk"
+
+
+def test_the_measured_streaming_row_is_met() -> None:
+    """50 steps of 102 ms were measured with streamed weights, CFG batch 2 (design.md 1)."""
+    plan = make_plan(2 * GIB, H200, stage_costs(Work(shape_work())))
+    pinning = known_sizes("2")["model"].weight_bytes / H200.pin_bytes_s
+    assert plan.stage("denoise").predicted_seconds - pinning == pytest.approx(50 * 0.102, rel=0.02)
+
+
+def test_no_plan_names_a_ceiling_that_fits() -> None:
+    with pytest.raises(NoPlanError) as caught:
+        make_plan(GIB, H200, stage_costs(FULL))
+    advised = float(str(caught.value).split("--vram ")[1].split(";")[0])
+    assert make_plan(round(advised * GIB), H200, stage_costs(FULL))
+
+
+def test_plans_are_plain_json_and_placements_are_ordered() -> None:
+    plan = make_plan(4 * GIB, H200, stage_costs(FULL))
+    written = json.loads(json.dumps(plan.as_dict()))
+    assert written["ceiling_mb"] == 4096
+    assert {row["placement"] for row in written["stages"]} <= set(PLACEMENTS)
+
+
+def test_every_row_of_the_data_names_its_source() -> None:
+    def rows(value: object) -> list[dict]:
+        if isinstance(value, dict):
+            inner = [row for item in value.values() for row in rows(item)]
+            return inner + ([value] if "extra_mb" in value or "extra_mb_at_8000" in value else [])
+        return [row for item in value for row in rows(item)] if isinstance(value, list) else []
+
+    found = rows(activation_data())
+    assert len(found) >= 15
+    assert all(row["source"].startswith(("measured", "assumption")) for row in found)
+
+
+def test_float32_needs_more_and_fewer_tokens_less() -> None:
+    def denoise(**changes: object) -> int:
+        work = dataclasses.replace(Work(shape_work(tokens=changes.pop("tokens", 4442))), **changes)
+        return make_plan(100 * GIB, H200, stage_costs(work)).costs[1].variants[0].phases[0].extra_bytes
+
+    assert denoise(bytes_per_value=4) == 2 * denoise()
+    assert denoise(tokens=1882) == pytest.approx(160 * 2**20, rel=0.02)  # measured for v2-mini
