@@ -136,12 +136,17 @@ def _winding_along(vertices: np.ndarray, faces: np.ndarray, cells: int, bound: f
 
 
 def floating_share(vertices: np.ndarray, faces: np.ndarray) -> float:
-    """Share of a mesh's area in pieces that are not connected with the largest one; 0 for an empty mesh."""
+    """Share of a mesh's area in pieces that are not connected with the largest one; 0 for an empty mesh.
+
+    Vertices at one place count as one: texture seams split vertices, not pieces.
+    """
     if not len(faces):
         return 0.0
-    links = faces[:, [0, 1, 1, 2]].reshape(-1, 2)
+    same = np.unique(vertices, axis=0, return_inverse=True)[1].reshape(-1)
+    welded = same[faces]
+    links = welded[:, [0, 1, 1, 2]].reshape(-1, 2)
     graph = coo_matrix((np.ones(len(links), bool), (links[:, 0], links[:, 1])), shape=(len(vertices),) * 2)
-    piece = connected_components(graph, directed=False)[1][faces[:, 0]]
+    piece = connected_components(graph, directed=False)[1][welded[:, 0]]
     corners = vertices[faces].astype(np.float64)
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     areas = np.bincount(piece, weights=area)

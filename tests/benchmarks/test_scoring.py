@@ -78,6 +78,8 @@ def test_floating_share_is_the_area_beside_the_largest_piece() -> None:
     mesh = trimesh.util.concatenate([one, two])
     assert scoring.floating_share(np.asarray(mesh.vertices), np.asarray(mesh.faces)) == pytest.approx(0.2, abs=1e-6)
     assert scoring.floating_share(np.asarray(one.vertices), np.asarray(one.faces)) == 0.0
+    torn = np.asarray(one.vertices)[np.asarray(one.faces)].reshape(-1, 3)  # as if every edge were a texture seam
+    assert scoring.floating_share(torn, np.arange(len(torn)).reshape(-1, 3)) == 0.0
 
 
 def test_silhouettes_are_compared_after_framing() -> None:
