@@ -108,8 +108,8 @@ def fill_over_surface(texture: np.ndarray, known: np.ndarray, mesh: RasterMesh) 
     """Colour what no view shows along the mesh, so that neither seams nor the atlas's empty parts bleed in.
 
     texture: (T, T, 3) float32 in [0, 1]; known: (T, T) uint8, above 0 where painted; mesh: with uv
-    Colours run over the vertex graph with seams closed; texels near known ones continue those instead. Texels outside
-    the charts continue their chart. Known texels under no vertex stay as they are. Returns (T, T, 3) uint8.
+    Colours run over the vertex graph with seams closed; texels near known ones continue those instead, and so do
+    texels outside the charts. Known texels under no vertex stay as they are. Returns (T, T, 3) uint8.
     """
     assert mesh.uv is not None and mesh.uv_faces is not None
     uv = mesh.uv.cpu().numpy() * np.array([1, -1], np.float32) + np.array([0, 1], np.float32)
@@ -127,11 +127,9 @@ def fill_over_surface(texture: np.ndarray, known: np.ndarray, mesh: RasterMesh) 
     certain = spread[..., 3] > 1 - 1e-4
     far = cv2.distanceTransform((reached == 0).astype(np.uint8), cv2.DIST_L2, 3) > BAND_TEXELS
     take = chart & certain & far & (known == 0)
-    painted[take] = spread[take, :3]
-    filled = pull_push(painted, ((reached > 0) | take).astype(np.float32))
-    # The charts alone decide what lies beyond their edges.
-    filled = pull_push(filled, chart.astype(np.float32))
-    return np.clip(np.rint(filled * 255), 0, 255).astype(np.uint8)
+    pixels = (np.clip(painted, 0, 1) * np.float32(255)).astype(np.uint8)  # cut off, as the reference quantises
+    pixels[take] = np.rint(np.clip(spread[take, :3], 0, 1) * np.float32(255)).astype(np.uint8)
+    return pull_push(pixels, (reached > 0) | take)
 
 
 def shares(baked: Baked, mesh: RasterMesh) -> tuple[float, float, float]:
