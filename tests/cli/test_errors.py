@@ -225,3 +225,47 @@ def test_the_worst_code_of_a_batch() -> None:
     assert worst([6, 1, 5]) == 1
     assert worst([1, 130, 0]) == 130
     assert set(EXIT_CODES.values()) <= set(WORST_FIRST)
+
+
+def test_running_out_of_memory_is_exit_5(capsys: Capture, monkeypatch: pytest.MonkeyPatch, mug: str) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(color, "fulfil", full)
+    says(capsys, 5, "out of memory: the machine could not give more", "--input", mug)
+
+
+def test_a_field_without_a_surface_is_exit_3(capsys: Capture, monkeypatch: pytest.MonkeyPatch, mug: str) -> None:
+    import torch
+
+    from hy3dgen.jobs import making
+
+    monkeypatch.setattr(making, "sample_latents", lambda *args, **kwargs: torch.zeros((1, 256, 16)))
+    monkeypatch.setattr(making, "decode_latents", _no_surface)
+    says(capsys, 3, "no surface in this picture; try another --seed", "--input", mug)
+    assert list(Path("output").iterdir()) == []
+
+
+def _no_surface(pipeline: object, latents: object, options: object) -> None:
+    from types import SimpleNamespace
+
+    from hy3dgen.jobs.shape import decode_latents
+
+    nothing = SimpleNamespace(_export=lambda latents, **kwargs: [None])
+    decode_latents(nothing, latents, options)  # type: ignore[arg-type]
+
+
+def test_a_disk_that_fills_up_while_writing_is_exit_6(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, mug: str
+) -> None:
+    import errno
+
+    from hy3dgen.runtime import files
+    from tests.cli.pictures import QUICK
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    says(capsys, 6, "the disk is full", "--input", mug, "--texture", "none", "--no-preview", *QUICK)
+    assert list(Path("output").iterdir()) == []

@@ -1,0 +1,74 @@
+"""The progress display: bars on a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from hy3dgen.cli.console import STAGE_WORDS, Console
+from hy3dgen.runtime.stages import STAGE_NAMES, recording, stage, steps
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def work(console: Console) -> None:
+    with console, recording(listener=console):
+        with stage("denoise") as record:
+            for _ in steps(range(3)):
+                pass
+            record.warn("it was dark")
+            record.warn("it was dark")
+        with stage("export"):
+            pass
+
+
+def test_every_stage_has_words() -> None:
+    assert set(STAGE_WORDS) == set(STAGE_NAMES)
+
+
+def test_plain_lines_have_one_line_a_stage_with_its_time() -> None:
+    stream = io.StringIO()
+    work(Console(error_stream=stream))
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 3
+    assert lines[0] == "warning: it was dark"
+    assert "Finding the shape: 0.0 s" in lines[1] and "Writing: 0.0 s" in lines[2]
+
+
+def test_more_words_when_asked() -> None:
+    stream = io.StringIO()
+    work(Console(verbose=True, error_stream=stream))
+    assert "(3 steps)" in stream.getvalue()
+
+
+def test_a_terminal_gets_bars() -> None:
+    stream = Terminal()
+    work(Console(error_stream=stream))
+    shown = stream.getvalue()
+    assert "Finding the shape" in shown and "3/3" in shown and "it was dark" in shown
+    assert shown.count("\n") < 40
+
+
+def test_quiet_is_silent_but_for_errors_and_results(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    console = Console(quiet=True, error_stream=stream)
+    work(console)
+    assert stream.getvalue() == ""
+    console.error("no")
+    console.problem(ValueError("bad\nmore"), "x: ")
+    console.result("out.glb")
+    assert stream.getvalue() == "error: no\nerror: x: bad\n"
+    assert capsys.readouterr().out == "out.glb\n"
+
+
+def test_a_warning_is_said_once_for_each_input() -> None:
+    stream = io.StringIO()
+    console = Console(error_stream=stream)
+    for name in ("a", "b"):
+        console.new_item(name)
+        work(console)
+    assert stream.getvalue().count("it was dark") == 2
