@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import nn
 
 from hy3dgen.errors import UsageError, WeightsNotFoundError
 from hy3dgen.runtime.device import pick_device, pick_dtype
+from hy3dgen.runtime.engine import Engine
+from hy3dgen.runtime.plan import Plan
 from hy3dgen.runtime.stages import stage
 from hy3dgen.shapegen import inputs
 from hy3dgen.shapegen.loading import NETWORKS, load_parts, load_vae
@@ -22,6 +24,8 @@ from hy3dgen.shapegen.placement import Placement, Placer
 from hy3dgen.weights.config import PIPELINE_SECTIONS
 from hy3dgen.weights.download import DownloadOptions
 from hy3dgen.weights.locate import DEFAULT_SUBFOLDER, locate_model
+
+T = TypeVar("T")
 
 # Model name -> (repository, folder with the small decoder, folder with the full one).
 FLASHVDM_VAES = {
@@ -78,6 +82,7 @@ class ShapePipeline:
         self.device = pick_device(device)
         self.dtype = pick_dtype(self.device, dtype)
         self.cfg_split = False
+        self._engine: Engine | None = None
         self._placement.move(self.device, self.dtype)
 
     # Reading a network brings it to the device, as if it had been loaded at once.
@@ -222,6 +227,28 @@ class ShapePipeline:
         """Let a memory engine place the networks, or, with None, do it here again."""
         self._placement.release()
         self._placement.placer = placer
+
+    def use_engine(self, engine: Engine | None) -> None:
+        """Run by a memory plan: its placements, its levers, and a leaner one where memory runs out. None: without."""
+        self._engine = engine
+        if engine is None:
+            self.use_placer(None)
+            return
+        engine.changed.append(self._follow)
+        self._follow(engine.plan)
+
+    def _follow(self, plan: Plan) -> None:
+        """Take over what ``plan`` says of the shape stages."""
+        denoise = plan.stage("denoise")
+        if denoise is not None:
+            self.cfg_split = denoise.cfg_split
+        placer = None if plan.all_resident else self._engine
+        if placer is not self._placement.placer:
+            self.use_placer(placer)
+
+    def _attempt(self, stage_name: str, run: Callable[[], T]) -> T:
+        """``run()``; with an engine again, under a leaner plan, while the device's memory runs out."""
+        return run() if self._engine is None else self._engine.attempts(stage_name, lambda _: run())
 
     def set_surface_extractor(self, mc_algo: str | None) -> None:
         """Extract surfaces by 'mc' or 'dmc' from now on; None changes nothing. Raises UsageError for another name."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -149,14 +150,23 @@ class Hunyuan3DDiTPipeline(ShapePipeline):
 
     def _mesh_of(self, latents: Tensor, options: Mapping[str, Any]) -> Any:
         with stage("decode") as record:
-            grid = first_finite(
-                "features of the shape", self.dtype, record, lambda dtype: self._decode(latents, dtype, options)
-            )
+
+            def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+                return self._decode(latents, dtype, self._chunked(options))
+
+            grid = self._attempt("decode", partial(first_finite, "features of the shape", self.dtype, record, run))
         with stage("extract") as record:
             [mesh] = self._raw_vae.surface_extractor(grid, **options)
             if mesh is not None:
                 record.figures.update(vertices=len(mesh.mesh_v), faces=len(mesh.mesh_f))
         return mesh
+
+    def _chunked(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The decoding options with the plan's number of points at a time, where a plan says one."""
+        planned = self._engine.stage_plan("decode") if self._engine is not None else None
+        if planned is None or planned.chunk is None:
+            return options
+        return {**options, "num_chunks": planned.chunk}
 
     def _decode(self, latents: Tensor, dtype: torch.dtype, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """(features to check, grid). The grid is not checked: NaN is how decoders mark what they left out."""
@@ -185,7 +195,8 @@ class Hunyuan3DDiTPipeline(ShapePipeline):
                     condition = self._condition(conditioner, pictures, prepared, guide, dual, dtype)
                 return condition["main"], condition
 
-            return first_finite("encoded picture", self.dtype, record, run), len(pictures)
+            encode = partial(first_finite, "encoded picture", self.dtype, record, run)
+            return self._attempt("condition", encode), len(pictures)
 
     def _latents(
         self,
@@ -200,10 +211,11 @@ class Hunyuan3DDiTPipeline(ShapePipeline):
         velocity: makes the function to follow from the network and the dtype it runs in; times: sets the schedule.
         """
         with stage("denoise") as record:
-            record.decide("cfg_split", self.cfg_split, "guidance halves one after the other" if self.cfg_split else "")
 
             def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
                 times()
+                why = "guidance halves one after the other" if self.cfg_split else ""
+                record.decide("cfg_split", self.cfg_split, why)
                 with self._placement.using("model", dtype) as model:
                     latents = sampling.denoise(
                         velocity(model, dtype),
@@ -214,7 +226,7 @@ class Hunyuan3DDiTPipeline(ShapePipeline):
                     )
                 return latents, latents.to(self.dtype)
 
-            return first_finite("latents", self.dtype, record, run)
+            return self._attempt("denoise", partial(first_finite, "latents", self.dtype, record, run))
 
     def __call__(
         self,

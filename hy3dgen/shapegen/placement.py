@@ -79,7 +79,7 @@ class Placement:
         """The network, usable on the device inside the block. dtype: another one than the pipeline's, for this use."""
         residency, dtype = self._residencies[name], dtype or self.dtype
         leaves = self.by_stage or self.placer is not None
-        if leaves:
+        if leaves and self.placer is None:
             current().levers.append(f"{name} resident for its stage only")
         try:
             if self.placer is not None:
