@@ -5,36 +5,34 @@ Delight, maps, views, bake and fill run one after the other; of the networks onl
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import trimesh
 from PIL import Image
 
-from hy3dgen.errors import UsageError, WeightsNotFoundError
+from hy3dgen.errors import UsageError
 from hy3dgen.images.load import open_picture
 from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.rendering import maps
-from hy3dgen.runtime.device import pick_device, pick_dtype
+from hy3dgen.runtime.device import CPU, pick_device, pick_dtype
+from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.memory import release_cached
+from hy3dgen.runtime.plan import StagePlan
 from hy3dgen.runtime.stages import CancelEvent, StageRecord, cancelling, check_cancelled, stage
 from hy3dgen.texgen.bake import Baked, Drawings, bake, fill_over_surface, shares
-from hy3dgen.texgen.config import DEFAULT_SUBFOLDER, PIPE_NAMES, Hunyuan3DTexGenConfig
+from hy3dgen.texgen.config import DEFAULT_SUBFOLDER, Hunyuan3DTexGenConfig
 from hy3dgen.texgen.differentiable_renderer.mesh_render import MeshRender
-from hy3dgen.texgen.files import DELIGHT_FILES, DELIGHT_SUBFOLDER, EMPTY_PROMPT, PAINT_FILES, TEXT_FILES
+from hy3dgen.texgen.locating import configured, is_available
 from hy3dgen.texgen.projection import Coverage, Projection
 from hy3dgen.texgen.utils.uv_warp_utils import mesh_uv_wrap
 from hy3dgen.texgen.views import camera_index, check_views, flattened, recenter, squared
-from hy3dgen.weights import catalogue
-from hy3dgen.weights.locate import find_folder, locate_folder
 
-logger = logging.getLogger(__name__)
-
+T = TypeVar("T")
 Picture = str | os.PathLike[str] | Image.Image
 
 
@@ -74,6 +72,7 @@ class Hunyuan3DPaintPipeline:
             default_resolution=config.render_size, texture_size=config.texture_size, device=self.device
         )
         self._drawings = Drawings(self.render)
+        self._engine: Engine | None = None
         self.load_models()
 
     def load_models(self) -> None:
@@ -102,6 +101,39 @@ class Hunyuan3DPaintPipeline:
         """Kept for existing scripts: every network leaves the device after its use anyway. gpu_id: which GPU to use."""
         place = pick_device(device)
         self.to(place if gpu_id is None else torch.device(place.type, gpu_id))
+
+    def use_engine(self, engine: Engine | None) -> None:
+        """Run by a memory plan: its placements, its levers, and a leaner one where memory runs out. None: without."""
+        self._engine = engine
+        if engine is None:
+            for model in self.models.values():
+                model.pipeline.residency.placer, model.pipeline.residency.keep = None, False
+
+    def _attempt(self, stage_name: str, run: Callable[[], T]) -> T:
+        """``run()`` as the plan says, again with a leaner one while the device's memory runs out."""
+        if self._engine is None:
+            return run()
+
+        def once(plan: StagePlan | None) -> T:
+            if plan is not None:
+                self._follow(plan)
+            return run()
+
+        return self._engine.attempts(stage_name, once)
+
+    def _follow(self, plan: StagePlan) -> None:
+        """Take over what the plan says of the stage that comes now."""
+        assert self._engine is not None
+        stay = self._engine.plan.all_resident
+        for model in self.models.values():
+            residency = model.pipeline.residency
+            residency.placer, residency.keep = None if stay else self._engine, stay
+        if plan.vae_slicing is not None:
+            self.config.vae_slicing, self.config.vae_tiling = plan.vae_slicing, plan.vae_tiling
+            self.config.split_guidance = plan.cfg_split
+        place = torch.device(CPU) if plan.on_host else self.device
+        if self.render.device != place:
+            self.render.to(place)
 
     def compile(self, **options: Any) -> None:
         """Compile both UNets with ``torch.compile`` options: slow first run, faster later ones."""
@@ -199,7 +231,7 @@ class Hunyuan3DPaintPipeline:
             lit = []
             for picture in ready:
                 check_cancelled()
-                lit.append(model(picture))
+                lit.append(self._attempt("delight", partial(model, picture)))
         return lit
 
     def _painted(self, pictures: list[Image.Image]) -> torch.Tensor:
@@ -210,14 +242,19 @@ class Hunyuan3DPaintPipeline:
         check_views(elevs, azims, weights)
         self._drawings.forget()
         with stage("maps"):
-            controls = self.render_normal_multiview(elevs, azims) + self.render_position_multiview(elevs, azims)
+
+            def draw() -> list[Image.Image]:
+                return self.render_normal_multiview(elevs, azims) + self.render_position_multiview(elevs, azims)
+
+            controls = self._attempt("maps", draw)
         with stage("views"):
             cameras = [camera_index(elev, azim) for elev, azim in zip(elevs, azims, strict=True)]
-            views = self.models["multiview_model"](pictures, controls, cameras)
+            views = self._attempt("views", partial(self.models["multiview_model"], pictures, controls, cameras))
         with stage("bake"):
             size = self.render.default_resolution[::-1]
             views = [view.resize(size) for view in views]
-            baked = self._bake(views, elevs, azims, weights, config.merge_method)
+            project = partial(self._bake, views, elevs, azims, weights, config.merge_method)
+            baked = self._attempt("bake", project)
         self._drawings.forget()
         with stage("fill") as record:
             self._note_coverage(baked, record)
@@ -242,37 +279,6 @@ class Hunyuan3DPaintPipeline:
         record.figures["coverage"] = vars(self.coverage)
 
 
-def configured(
-    model_path: str | os.PathLike[str],
-    subfolder: str = DEFAULT_SUBFOLDER,
-    *,
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
-    delight: bool = True,
-    offline: bool | None = None,
-) -> Hunyuan3DTexGenConfig:
-    """The config for models that are found here or fetched; arguments and errors as ``from_pretrained``."""
-    known = catalogue.find(os.fspath(model_path))
-    repo: str | os.PathLike[str] = model_path
-    if known is not None and known.kind == "texture" and known.repo is not None:
-        repo, subfolder = known.repo, known.subfolder
-    if subfolder not in PIPE_NAMES:
-        raise UsageError(f"'{subfolder}' is no paint model; use one of {', '.join(PIPE_NAMES)}")
-    paint = locate_folder(repo, subfolder, PAINT_FILES, offline=offline)
-    light = _delight_folder(repo, offline) if delight else None
-    return Hunyuan3DTexGenConfig(
-        None if light is None else str(light), str(paint), subfolder, device=device, dtype=dtype
-    )
-
-
-def is_available(model: str | os.PathLike[str], subfolder: str = DEFAULT_SUBFOLDER) -> bool:
-    """True when this paint model ('paint', 'paint-turbo', a folder, a hub repository) is complete on this machine."""
-    known = catalogue.find(os.fspath(model))
-    if known is not None and known.kind == "texture" and known.repo is not None:
-        model, subfolder = known.repo, known.subfolder
-    return find_folder(model, subfolder, PAINT_FILES) is not None
-
-
 def paint_mesh(
     mesh: Mesh,
     pictures: Sequence[Image.Image],
@@ -287,6 +293,7 @@ def paint_mesh(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     offline: bool | None = None,
+    engine: Engine | None = None,
     **settings: Any,
 ) -> Projection:
     """Paint a mesh with a paint model: what ``--texture paint`` and ``paint-turbo`` do.
@@ -295,6 +302,7 @@ def paint_mesh(
     model: 'paint', 'paint-turbo', a folder in the official layout or a hub repository; subfolder: which of its paint
         models, for the last two
     steps, delight_steps: None for the model's usual number; delight: remove light and shadow first
+    engine: a memory plan at work, for its stages delight, maps, views and bake
     settings: further fields of ``Hunyuan3DTexGenConfig`` (``vae_tiling``, ``split_guidance``, …)
     Opens the stages load, delight, maps, views, bake and fill; equal seeds give equal textures.
     Returns mesh with texture and coverage (no overlaps). Raises MeshError, ImageError, UsageError, WeightsError,
@@ -310,6 +318,7 @@ def paint_mesh(
         _set(config, wanted)
         pipeline = Hunyuan3DPaintPipeline(config)
         pipeline.models["multiview_model"].seed_everything(seed)
+        pipeline.use_engine(engine)
     textured = pipeline.paint(mesh, pictures)
     assert pipeline.coverage is not None
     return Projection(textured, pipeline.coverage, ())
@@ -320,23 +329,6 @@ def _set(config: Hunyuan3DTexGenConfig, values: dict[str, Any]) -> None:
         if name not in Hunyuan3DTexGenConfig.__dataclass_fields__:
             raise TypeError(f"unknown setting '{name}' of the paint pipeline; see Hunyuan3DTexGenConfig")
         setattr(config, name, value)
-
-
-def _delight_folder(repo: str | os.PathLike[str], offline: bool | None) -> Path | None:
-    """The delight model's folder; None for a local folder that has none."""
-    for wanted in ((*DELIGHT_FILES, EMPTY_PROMPT), (*DELIGHT_FILES, *TEXT_FILES)):
-        found = find_folder(repo, DELIGHT_SUBFOLDER, wanted)
-        if found is not None:
-            return found
-    local = Path(repo).expanduser()
-    if local.is_dir():
-        if (local / DELIGHT_SUBFOLDER).is_dir():
-            raise WeightsNotFoundError(
-                f"{local / DELIGHT_SUBFOLDER} is not complete; it needs {', '.join(DELIGHT_FILES + TEXT_FILES)}"
-            )
-        logger.warning("%s has no %s: light and shadow stay in the pictures", local, DELIGHT_SUBFOLDER)
-        return None
-    return locate_folder(repo, DELIGHT_SUBFOLDER, (*DELIGHT_FILES, *TEXT_FILES), offline=offline)
 
 
 def _opened(image: Picture | Sequence[Picture]) -> list[Image.Image]:
