@@ -13,7 +13,7 @@ from hy3dgen.cli.exit_codes import CANCELLED, DONE, exit_code, worst
 from hy3dgen.cli.interrupt import stop_on_signals
 from hy3dgen.cli.options import count_from, given
 from hy3dgen.errors import UsageError
-from hy3dgen.jobs.options import JobOptions
+from hy3dgen.jobs.options import JobOptions, options_from
 from hy3dgen.jobs.output import Outputs
 from hy3dgen.jobs.task import Task
 from hy3dgen.reports.text import summary
@@ -28,6 +28,7 @@ OPTION_NAMES = (
     "model", "texture", "steps", "guidance", "octree_resolution", "decoder", "faces", "texture_size", "seed",
     "max_image_size", "rembg", "device", "dtype", "attention", "units", "up", "origin", "unwrap", "offline",
     "delight", "paint_steps", "delight_steps",
+    "vram", "scenario", "vae_slicing", "vae_tiling", "allow_lossy", "compile",
 )  # fmt: skip
 
 
@@ -96,6 +97,16 @@ def replayed(values: argparse.Namespace, inputs: Sequence[str], command: tuple[s
     )
 
 
+def show_plan(values: argparse.Namespace, console: Console, *, num_views: int = 1) -> int:
+    """Print the memory plan for the options and end; needs neither inputs nor weights."""
+    from hy3dgen.jobs.memory import describe
+    from hy3dgen.jobs.models import plan_without_weights
+
+    options = options_from(given(values, OPTION_NAMES))
+    console.result(describe(plan_without_weights(options, num_views=num_views, has_shape=values.mesh is None)))
+    return DONE
+
+
 def fulfil(order: Order, console: Console) -> int:
     """Do what was ordered; returns the exit code. Raises the errors of a single task."""
     if order.resume and not order.is_batch:
@@ -112,8 +123,9 @@ def fulfil(order: Order, console: Console) -> int:
 
     with console, stop_on_signals(console.say) as event:
         download = download_options(order.accept_licence, console)
-        models = Models(order.options, many_views=order.many_views, download=download)
-        if any(task.mesh is None for task in order.tasks):
+        has_shape = any(task.mesh is None for task in order.tasks)
+        models = Models(order.options, many_views=order.many_views, has_shape=has_shape, download=download)
+        if has_shape:
             introduce(models, console)
         around = Surroundings(listener=console, cancel_event=event, keep=order.keep, command=order.command)
         if order.is_batch or order.count > 1:

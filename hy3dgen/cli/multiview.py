@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hy3dgen.cli import options as groups
 from hy3dgen.cli.console import Console
-from hy3dgen.cli.make import OPTION_NAMES, Order, fulfil, outputs_from, path_from, replayed
+from hy3dgen.cli.make import OPTION_NAMES, Order, fulfil, outputs_from, path_from, replayed, show_plan
 from hy3dgen.cli.program import run_program
 from hy3dgen.errors import UsageError
 from hy3dgen.jobs.inputs import views_in_folder
@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(values: argparse.Namespace, console: Console, argv: list[str]) -> int:
+    if values.plan:
+        return show_plan(values, console, num_views=len(VIEW_AZIMUTHS_DEG))
     return fulfil(order_from(values, argv), console)
 
 

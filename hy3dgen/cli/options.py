@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import hy3dgen
 from hy3dgen.errors import UsageError
-from hy3dgen.jobs.options import ATTENTION, DECODERS, DTYPES, ORIGINS, REMBG_MODES, UNITS, UP_AXES
+from hy3dgen.jobs.options import ATTENTION, DECODERS, DTYPES, ORIGINS, REMBG_MODES, SCENARIOS, UNITS, UP_AXES
 
 MODEL_NAMES = "auto, nano, 2, 2-fast, 2-turbo, 2mini, 2mini-fast, 2mini-turbo, 2mv, 2mv-fast, 2mv-turbo, 2.1"
 MOST_VARIATIONS = 1000
@@ -148,6 +148,24 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """Where the work runs."""
     group = parser.add_argument_group("machine")
     group.add_argument("--device", metavar="NAME", help="auto, cuda, cuda:N, mps or cpu (default: auto)")
+    group.add_argument(
+        "--vram",
+        metavar="GB",
+        help="GiB of GPU memory that the whole process may use, a ceiling that holds; auto: what is free; max: all "
+        "(default: auto; ignored on the CPU)",
+    )
+    group.add_argument(
+        "--scenario", choices=SCENARIOS, help="force the memory switches of scenario a, b or c instead of planning"
+    )
+    _switch(group, "--plan", "print the memory plan, with the predicted peak and seconds of every stage, and end")
+    group.add_argument(
+        "--vae-slicing", action=argparse.BooleanOptionalAction, help="one picture at a time through VAEs"
+    )
+    group.add_argument("--vae-tiling", type=_whole, metavar="PIXELS", help="VAEs in tiles of this many pixels (lossy)")
+    group.add_argument(
+        "--allow-lossy", type=_names, metavar="LIST", help="lossy levers that the plan may use: tiling,flashvdm"
+    )
+    _switch(group, "--compile", "compile the networks: a slow first run, faster later ones")
     group.add_argument("--dtype", choices=DTYPES, help="number format (default: auto: fp16 on GPUs, fp32 on the CPU)")
     group.add_argument("--attention", choices=ATTENTION, help="attention kernel (default: auto, or ATTN_BACKEND)")
     _switch(group, "--offline", "never use the network")
@@ -170,6 +188,10 @@ def _whole(text: str) -> int:
         return int(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _number(text: str) -> float:

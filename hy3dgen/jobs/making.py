@@ -11,6 +11,7 @@ from hy3dgen.errors import MeshError
 from hy3dgen.jobs.formats import LATENTS, MESH, TEXTURED, UNWRAPPED, VIEWS, Figures, Views
 from hy3dgen.jobs.identity import mesh_hash
 from hy3dgen.jobs.keep import Keep, key_of, through
+from hy3dgen.jobs.memory import paint_settings
 from hy3dgen.jobs.models import Models
 from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.pictures import Opened, cut_out_pictures, open_pictures, picture_from_words
@@ -110,7 +111,8 @@ def _texture(
     key = key_of("texture", key, views_key, hyperparameters(options, *TEXTURE_OPTIONS), models.compute())
 
     def paint() -> tuple[Mesh, Figures]:
-        painted, coverage = colour(unwrapped, views, options, models.device, models.dtype)
+        settings = paint_settings(options, models.engine.plan if models.engine is not None else None)
+        painted, coverage = colour(unwrapped, views, options, models.device, models.dtype, settings)
         return painted, {name: round(float(share), 6) for name, share in coverage.items()}
 
     return through(keep, "texture", key, TEXTURED, paint)

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hy3dgen.jobs import texture
-from hy3dgen.jobs.options import JobOptions
+from hy3dgen.jobs import memory, texture
+from hy3dgen.jobs.options import JobOptions, with_scenario
 from hy3dgen.reports.run import WeightFile
 from hy3dgen.runtime.attention import resolve_backend
-from hy3dgen.runtime.device import describe, pick_device, pick_dtype
+from hy3dgen.runtime.device import CUDA, describe, pick_device, pick_dtype
+from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.files import sha256_of_file
-from hy3dgen.runtime.stages import stage
+from hy3dgen.runtime.machine import prepare_allocator
+from hy3dgen.runtime.memory import release_cached
+from hy3dgen.runtime.plan import Plan
+from hy3dgen.runtime.stages import StageRecord, stage
 from hy3dgen.shapegen.pipelines import Hunyuan3DDiTFlowMatchingPipeline
 from hy3dgen.weights import catalogue, inventory
 from hy3dgen.weights.catalogue import CatalogueEntry, Defaults
 from hy3dgen.weights.download import DownloadOptions
-from hy3dgen.weights.locate import FoundModel, locate_model
+from hy3dgen.weights.locate import FoundModel, find_model, locate_model
 
 BUILT_IN = "nano"
 # 'auto' takes the first of these that is on this machine; it never downloads.
@@ -37,21 +42,32 @@ class Models:
 
     options: what the user asked for
     many_views: several pictures of one object will come, so 'auto' prefers a model that takes them
+    has_shape: a shape will be made; False when every mesh is given
     download: what to do before and during a download of a model that was asked for by name
     """
 
     def __init__(
-        self, options: JobOptions, *, many_views: bool = False, download: DownloadOptions | None = None
+        self,
+        options: JobOptions,
+        *,
+        many_views: bool = False,
+        has_shape: bool = True,
+        download: DownloadOptions | None = None,
     ) -> None:
         self.device = pick_device(options.device)
+        if self.device.type == CUDA:
+            prepare_allocator()
         self.dtype = pick_dtype(self.device, options.dtype)
-        resolve_backend(options.attention, self.device)
         self.asked = options
+        options = with_scenario(options)
+        resolve_backend(options.attention, self.device)
         self.name = choose(options.model, many_views=many_views)
         self.entry = catalogue.find(self.name)
         self.options = _filled(options, self.entry).with_(model=self.name)
         texture.ensure_available(self.options, download)
         self.found: FoundModel = locate_model(self.name, offline=options.offline or None, download=download)
+        self.ceiling = None if options.scenario is not None else memory.ceiling_for(options.vram, self.device)
+        self.engine = self._engine(many_views, has_shape)
         self._pipeline: Any = None
         self._drawer: Any = None
 
@@ -64,6 +80,34 @@ class Models:
     def is_built_in(self) -> bool:
         """Whether this is the package's own small model."""
         return self.name == BUILT_IN
+
+    def _engine(self, many_views: bool, has_shape: bool) -> Engine | None:
+        """What brings the memory plan about; None where there is nothing to plan. Raises NoPlanError."""
+        if self.ceiling is None:
+            return None
+        plan = memory.plan_run(
+            self.options,
+            self.name,
+            self.ceiling,
+            found=self.found,
+            num_views=_num_views(self.entry, many_views),
+            has_shape=has_shape,
+            dtype=self.dtype,
+            attention=self.compute()["attention"],
+        )
+        memory.hold_to(plan, self.ceiling, self.device)
+        return Engine(plan, self.device)
+
+    def memory_report(self, stages: Sequence[StageRecord]) -> dict[str, Any] | None:
+        """The plan as it ended, the peak, and whether the ceiling held; None without a plan."""
+        if self.engine is None or self.ceiling is None:
+            return None
+        return memory.as_report(self.engine.plan, self.ceiling, stages)
+
+    def forget(self) -> None:
+        """Give back what the networks hold on the device; they load again when they are needed."""
+        self._pipeline = self._drawer = None
+        release_cached(self.device)
 
     def shape_pipeline(self) -> Any:
         """The shape pipeline, loaded at the first call (stage 'load') and kept."""
@@ -125,7 +169,30 @@ class Models:
             str(found.weights), str(found.config), device=self.device, dtype=self.dtype, from_pretrained_kwargs=source
         )
         pipeline.set_decoder(str(self.options.decoder))
+        pipeline.use_engine(self.engine)
+        if self.options.compile:
+            pipeline.compile()
         return pipeline
+
+
+def plan_without_weights(options: JobOptions, *, num_views: int = 1, has_shape: bool = True) -> Plan:
+    """What ``--plan`` shows: the plan for this machine's GPU, or, without one, for a card with ``--vram`` GiB.
+
+    Raises UsageError and NoPlanError.
+    """
+    device = pick_device(options.device)
+    ceiling = memory.ceiling_for(options.vram, device) or memory.imagined_ceiling(options.vram)
+    name = choose(options.model, many_views=num_views > 1)
+    entry = catalogue.find(name)
+    return memory.plan_run(
+        _filled(options, entry),
+        name,
+        ceiling,
+        found=None if entry is not None else find_model(name),
+        num_views=_num_views(entry, num_views > 1),
+        has_shape=has_shape,
+        dtype=pick_dtype(torch.device(ceiling.machine.kind), options.dtype),
+    )
 
 
 def choose(model: str, *, many_views: bool = False) -> str:
@@ -134,6 +201,11 @@ def choose(model: str, *, many_views: bool = False) -> str:
         return str(Path(model).expanduser()) if model.startswith("~") else model
     order = (*AUTO_ORDER_MANY_VIEWS, *AUTO_ORDER) if many_views else AUTO_ORDER
     return next((name for name in order if inventory.is_here(name)), BUILT_IN)
+
+
+def _num_views(entry: CatalogueEntry | None, many_views: bool) -> int:
+    """Pictures that the shape model looks at together, at most."""
+    return entry.num_views if entry is not None and many_views else 1
 
 
 def _filled(options: JobOptions, entry: CatalogueEntry | None) -> JobOptions:

@@ -21,6 +21,8 @@ UNITS = ("m", "cm", "mm")
 UP_AXES = ("y", "z")
 ORIGINS = ("centre", "base", "keep")
 DTYPES = ("auto", "fp32", "fp16", "bf16")
+SCENARIOS = ("a", "b", "c")
+LOSSY = ("tiling", "flashvdm")
 ATTENTION = ("auto", "sdpa", "xformers", "sage", "flash", "sliced")
 
 # option: (least, most, unit), both ends allowed
@@ -28,6 +30,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "steps": (1, 1000, "steps"),
     "paint_steps": (1, 1000, "steps"),
     "delight_steps": (1, 1000, "steps"),
+    "vae_tiling": (64, 2048, "pixels"),
     "guidance": (-1, 100, ""),
     "octree_resolution": (16, 1024, "cells along each axis"),
     "faces": (4, 10_000_000, "triangles"),
@@ -44,10 +47,21 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "origin": ORIGINS,
     "dtype": DTYPES,
     "attention": ATTENTION,
+    "scenario": SCENARIOS,
 }
 WHOLE_NUMBERS = tuple(name for name in RANGES if name != "guidance")
 # They do not change what the result is, or stand in the report as what they came to (device, dtype, attention).
-NOT_PART_OF_THE_RESULT = ("offline", "preview", "device", "dtype", "attention")
+NOT_PART_OF_THE_RESULT = (
+    "offline",
+    "preview",
+    "device",
+    "dtype",
+    "attention",
+    "vram",
+    "scenario",
+    "vae_slicing",
+    "compile",
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,11 @@ class JobOptions:
     max_image_size: longer side to which a picture is reduced before anything else, pixels
     rembg: how the background is removed
     device, dtype, attention: where and how the networks run; 'auto' chooses by the machine
+    vram: GiB of device memory for the whole process, 'auto' (what is free) or 'max'; ignored on the CPU
+    scenario: 'a', 'b' or 'c': the memo's switches, forced; excludes vram
+    vae_slicing, vae_tiling: one picture at a time through the VAE, and in tiles of this many pixels (lossy)
+    allow_lossy: lossy levers that the planner may use: 'tiling', 'flashvdm'
+    compile: compile the networks; slow first run, faster later ones
     delight, paint_steps, delight_steps: for painting: remove light and shadow from the picture first, and sampling
         steps of the two models, None for their own default
     units, up, origin: scale and frame of the written file; origin None is 'centre', or 'keep' for a given mesh
@@ -86,6 +105,12 @@ class JobOptions:
     device: str = "auto"
     dtype: str = "auto"
     attention: str = "auto"
+    vram: str | None = None
+    scenario: str | None = None
+    vae_slicing: bool | None = None
+    vae_tiling: int | None = None
+    allow_lossy: tuple[str, ...] = ()
+    compile: bool = False
     delight: bool = True
     paint_steps: int | None = None
     delight_steps: int | None = None
@@ -103,6 +128,11 @@ class JobOptions:
             value = getattr(self, name)
             if value is not None and value not in allowed:
                 raise UsageError(f"{flag(name)} is '{value}'; use one of {', '.join(allowed)}")
+        unknown = [name for name in self.allow_lossy if name not in LOSSY]
+        if unknown:
+            raise UsageError(f"--allow-lossy has '{unknown[0]}'; lossy levers are {', '.join(LOSSY)}")
+        if self.vram is not None and self.scenario is not None:
+            raise UsageError("--vram and --scenario exclude each other: a scenario forces its switches")
         if not isinstance(self.model, str) or not self.model:
             raise UsageError(f"--model is {self.model!r}; give a model's name, a folder or a hub id")
 
@@ -124,6 +154,19 @@ class JobOptions:
         return {name: value for name, value in asdict(self).items() if name not in NOT_PART_OF_THE_RESULT}
 
 
+def with_scenario(options: JobOptions) -> JobOptions:
+    """The options with the switches that a scenario forces; what the user set to something else stays."""
+    plain = JobOptions()
+    forced: dict[str, Any] = {}
+    if options.scenario is not None:
+        forced |= {"rembg": "cpu"}
+    if options.scenario in ("b", "c"):
+        forced |= {"vae_slicing": True, "vae_tiling": 256, "attention": "sliced"}
+    if options.scenario == "c":
+        forced |= {"compile": True}
+    return options.with_(**{n: v for n, v in forced.items() if getattr(options, n) == getattr(plain, n)})
+
+
 def options_from(values: Mapping[str, Any]) -> JobOptions:
     """JobOptions from keyword values, None dropped.
 
@@ -135,7 +178,10 @@ def options_from(values: Mapping[str, Any]) -> JobOptions:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; options are {', '.join(names)}"
             raise TypeError(f"unknown option '{name}'{hint}")
-    return JobOptions(**{name: value for name, value in values.items() if value is not None})
+    given = {name: value for name, value in values.items() if value is not None}
+    if "allow_lossy" in given:
+        given["allow_lossy"] = tuple(given["allow_lossy"])
+    return JobOptions(**given)
 
 
 def flag(name: str) -> str:

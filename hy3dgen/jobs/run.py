@@ -62,6 +62,7 @@ def run_task(task: Task, models: Models, target: Target | None = None, around: S
             if target is not None:
                 outputs = write_files(encode_result(result, options, target, task.name))
     circumstances.seconds = perf_counter() - started
+    circumstances.plan = models.memory_report(run.stages)
     circumstances.peak_host_bytes = memory.peak_host_bytes()
     report = build_report(facts, circumstances, run.stages, outputs)
     write_report(report, target)

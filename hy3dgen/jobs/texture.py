@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -69,12 +70,17 @@ def with_uv(mesh: Mesh, options: JobOptions) -> Mesh:
 
 
 def colour(
-    mesh: Mesh, views: Mapping[str, Image.Image], options: JobOptions, device: torch.device, dtype: torch.dtype
+    mesh: Mesh,
+    views: Mapping[str, Image.Image],
+    options: JobOptions,
+    device: torch.device,
+    dtype: torch.dtype,
+    settings: Mapping[str, Any],
 ) -> tuple[Mesh, Coverage]:
     """The mesh with a texture from the pictures, and the shares of its texels that were seen, blended and filled.
 
-    mesh: with UVs; views: RGBA by view name. Opens the stages 'maps', 'bake' and 'fill'; painting also 'load',
-    'delight' and 'views'.
+    mesh: with UVs; views: RGBA by view name; settings: of the paint pipeline, from the memory plan
+    Opens the stages 'maps', 'bake' and 'fill'; painting also 'load', 'delight' and 'views'.
     """
     if options.texture in PAINTED:
         from hy3dgen.texgen.pipelines import paint_mesh
@@ -91,6 +97,7 @@ def colour(
             device=device,
             dtype=dtype,
             offline=options.offline or None,
+            **settings,
         )
     else:
         from hy3dgen.texgen.projection import PictureView, project_pictures

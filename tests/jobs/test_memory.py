@@ -1,0 +1,135 @@
+"""The memory plan of a run, from options and catalogue; no GPU and no weights needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from hy3dgen.cli import color, multiview
+from hy3dgen.errors import NoPlanError, UsageError
+from hy3dgen.jobs import memory
+from hy3dgen.jobs.models import Models, plan_without_weights
+from hy3dgen.jobs.options import JobOptions, with_scenario
+from hy3dgen.runtime.plan import Plan
+from hy3dgen.runtime.stages import StageRecord
+from hy3dgen.weights import catalogue
+from hy3dgen.weights.locate import find_model
+
+Capture = pytest.CaptureFixture[str]
+SHAPES = [entry.name for entry in catalogue.ENTRIES if entry.kind == "shape"]
+
+
+def planned(vram: str, **options: Any) -> Plan:
+    return plan_without_weights(JobOptions(vram=vram, device="cpu", **options))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("texture", ["project", "paint-turbo"])
+def test_every_model_of_the_catalogue_has_a_plan_that_keeps_the_ceiling(name: str, texture: str) -> None:
+    plan = planned("8", model=name, texture=texture)
+    assert plan.predicted_peak_bytes <= 8 << 30
+    names = [stage.name for stage in plan.stages]
+    assert names[:3] == ["condition", "denoise", "decode"]
+    assert ("views" in names) == (texture != "project")
+
+
+def test_less_memory_is_slower_and_too_little_is_refused_with_what_would_do() -> None:
+    roomy, tight = (planned(vram, model="2", texture="paint") for vram in ("24", "2"))
+    assert tight.predicted_peak_bytes <= 2 << 30
+    assert tight.predicted_seconds > roomy.predicted_seconds
+    with pytest.raises(NoPlanError, match=r"smallest that fits is --vram \d"):
+        planned("0.4", model="2", texture="paint")
+
+
+def test_what_the_user_switches_off_is_not_planned() -> None:
+    assert [stage.name for stage in planned("8", model="2", texture="none").stages] == [
+        "condition",
+        "denoise",
+        "decode",
+    ]
+    without = planned("8", model="2", texture="paint", delight=False)
+    assert without.stage("delight") is None and without.stage("views") is not None
+    only_texture = plan_without_weights(JobOptions(vram="8", device="cpu", texture="paint"), has_shape=False)
+    assert only_texture.stage("denoise") is None
+
+
+def test_lossy_levers_come_only_when_they_are_allowed() -> None:
+    def words(**options: Any) -> str:
+        return " ".join(" ".join(s.levers) for s in planned("1.4", model="2mini-turbo", **options).stages)
+
+    assert "lossy" not in words()
+    assert "lossy" in words(allow_lossy=("flashvdm",)) or "FlashVDM" not in words()
+    with pytest.raises(UsageError, match="--allow-lossy has 'magic'"):
+        JobOptions(allow_lossy=("magic",))
+
+
+def test_a_model_outside_the_catalogue_is_planned_from_its_file() -> None:
+    found = find_model("nano")
+    assert found is not None
+    options = JobOptions(steps=20, guidance=4.0, octree_resolution=192, decoder="hierarchical", texture="none")
+    ceiling = memory.imagined_ceiling("4")
+    from_file = memory.plan_run(options, str(found.folder), ceiling, found=found)
+    from_table = memory.plan_run(options, "nano", ceiling)
+    peaks = [[stage.predicted_peak_bytes for stage in plan.stages] for plan in (from_file, from_table)]
+    assert peaks[0] == pytest.approx(peaks[1], rel=0.3)
+    with pytest.raises(UsageError, match="nothing can be planned"):
+        memory.plan_run(options, "my/model", ceiling)
+
+
+def test_the_cpu_has_nothing_to_plan_but_nonsense_is_still_refused() -> None:
+    cpu = torch.device("cpu")
+    assert memory.ceiling_for("4", cpu) is None
+    with pytest.raises(UsageError, match="--vram is 'lots'"):
+        memory.ceiling_for("lots", cpu)
+    with pytest.raises(UsageError, match="no GPU to plan for"):
+        memory.imagined_ceiling("auto")
+    models = Models(JobOptions(model="nano", device="cpu", vram="4"))
+    assert models.engine is None and models.memory_report([]) is None
+
+
+def test_the_report_says_whether_the_ceiling_held() -> None:
+    ceiling = memory.imagined_ceiling("6")
+    plan = planned("6", model="2", texture="none")
+    under = memory.as_report(plan, ceiling, [StageRecord("denoise", peak_reserved_bytes=2 << 30)])
+    over = memory.as_report(plan, ceiling, [StageRecord("denoise", peak_reserved_bytes=7 << 30)])
+    assert (under["held"], over["held"]) == (True, False)
+    assert under["vram"] == "6" and under["peak_device_mb"] > 2048
+
+
+def test_scenarios_force_the_memos_switches_but_not_the_users() -> None:
+    assert with_scenario(JobOptions(scenario="a")).rembg == "cpu"
+    b = with_scenario(JobOptions(scenario="b"))
+    assert (b.vae_slicing, b.vae_tiling, b.attention, b.compile) == (True, 256, "sliced", False)
+    assert with_scenario(JobOptions(scenario="c")).compile
+    assert with_scenario(JobOptions(scenario="c", vae_tiling=512)).vae_tiling == 512
+    assert with_scenario(JobOptions()) == JobOptions()
+    with pytest.raises(UsageError, match="exclude each other"):
+        JobOptions(scenario="a", vram="4")
+
+
+def test_paint_settings_follow_the_plan_unless_the_user_insists() -> None:
+    tight = planned("2", model="2", texture="paint")
+    views = tight.stage("views")
+    assert views is not None
+    settings = memory.paint_settings(JobOptions(), tight)
+    assert settings["vae_slicing"] == views.vae_slicing
+    assert settings.get("split_guidance", False) == views.cfg_split
+    assert memory.paint_settings(JobOptions(vae_slicing=False, vae_tiling=128), tight)["vae_tiling"] == 128
+    assert memory.paint_settings(JobOptions(), None) == {}
+
+
+def test_the_plan_is_printed_without_inputs_and_weights(capsys: Capture) -> None:
+    argv = ["--plan", "--device", "cpu"]
+    assert color.main([*argv, "--model", "2", "--vram", "6"]) == 0
+    out = capsys.readouterr().out
+    assert "denoise" in out and "GiB of 6.00 GiB" in out
+    assert multiview.main([*argv, "--model", "2mv", "--vram", "6"]) == 0
+    assert "condition" in capsys.readouterr().out
+    assert color.main([*argv, "--vram", "0.3", "--model", "2"]) == 5
+    assert "no plan fits" in capsys.readouterr().err
+    assert color.main([*argv, "--vram", "-1"]) == 2
+    assert color.main(argv) == 2
+    assert "no GPU to plan for" in capsys.readouterr().err
+    assert color.main([*argv, "--vram", "4", "--scenario", "a"]) == 2
