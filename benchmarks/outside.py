@@ -10,6 +10,7 @@ import importlib.util
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -88,7 +89,7 @@ def outside_meshes() -> list[OutsideMesh]:
 
 def load(source: Source, path: Path, yaw_deg: float) -> OutsideMesh:
     """Read, set upright, turn, normalise and photograph one mesh."""
-    raw = trimesh.load(path, force="mesh", process=False, skip_materials=True)
+    raw: Any = trimesh.load(path, force="mesh", process=False, skip_materials=True)
     turn = euler(0, math.radians(yaw_deg), 0) @ euler(*(math.radians(angle) for angle in source.turn_deg))
     vertices = np.asarray(raw.vertices) @ turn.T
     low, high = vertices.min(0), vertices.max(0)

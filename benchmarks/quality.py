@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,10 @@ class ShapeModel:
 
         self._settings = settings
         self._pipeline = Hunyuan3DDiTFlowMatchingPipeline.from_pretrained("nano", device="cpu", dtype=dtype)
-        self._decoders = {"lean": HierarchicalVolumeDecoding("lean"), "flashvdm": FlashVDMVolumeDecoding()}
+        self._decoders: dict[str, Any] = {
+            "lean": HierarchicalVolumeDecoding("lean"),
+            "flashvdm": FlashVDMVolumeDecoding(),
+        }
 
     @torch.inference_mode()
     def field(self, picture: Image.Image, *, decoder: str = "lean") -> np.ndarray:
@@ -203,8 +207,8 @@ def front_colour_error(mesh: Any, cutout: np.ndarray, size_px: int = 512) -> flo
     matrix, _ = fit(cutout[..., 3], seen)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     laid = cv2.warpAffine(cutout, matrix, (size_px, size_px), flags=flags)
-    both = (seen & (laid[..., 3] > 250)).astype(np.uint8)
-    both = cv2.erode(both, np.ones((5, 5), np.uint8)) > 0
+    shared = (seen & (laid[..., 3] > 250)).astype(np.uint8)
+    both = cv2.erode(shared, np.ones((5, 5), np.uint8)) > 0
     if not both.any():
         return 1.0
     drawn = render_picture(mesh, view, size_px=size_px, lit=False).astype(np.float64)
@@ -240,11 +244,16 @@ def run(options: argparse.Namespace, settings: Settings) -> Record:
     return result
 
 
+def _lazily(model: Callable[[], ShapeModel], category: str, index: int) -> Record:
+    """The model is loaded only when a record is missing."""
+    return procedural_record(model(), category, index)
+
+
 def _procedural(records: Records, model: Callable[[], ShapeModel], per_category: int) -> Record:
     found: dict[str, list[Record]] = {name: [] for name in CATEGORIES}
     for index in range(per_category):  # all categories early, so that a stopped run is a fair sample
         for name in CATEGORIES:
-            make = lambda name=name, index=index: procedural_record(model(), name, index)  # noqa: E731
+            make = partial(_lazily, model, name, index)
             found[name].append(records.get("procedural", f"{name}-{index}", make))
     everything = [record for records_ in found.values() for record in records_]
     return _means(everything, ("iou", "chamfer")) | {
@@ -261,7 +270,7 @@ def _pictures(records: Records, options: argparse.Namespace, settings: Settings)
     for path in paths[: options.max_pictures]:
         name = path.relative_to(folder).with_suffix("").as_posix()
         key = f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
-        found.append({"name": name} | records.get("pictures", key, lambda path=path: picture_record(path, settings)))
+        found.append({"name": name} | records.get("pictures", key, partial(picture_record, path, settings)))
     return found
 
 
