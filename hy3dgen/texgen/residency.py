@@ -46,7 +46,7 @@ class OnDemand:
     def visit(self, name: str, *modules: nn.Module) -> Iterator[None]:
         """Have these modules (parts of one network that run together) on the device inside the block."""
         stays = self.keep and self.placer is None
-        if not stays:
+        if not stays and self.placer is None:
             current().levers.append(f"{name} resident for its use only")
         try:
             with contextlib.ExitStack() as stack:
