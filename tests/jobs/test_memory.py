@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import jsonschema
+import numpy as np
 import pytest
 import torch
 
+import hy3dgen
 from hy3dgen.cli import color, multiview
-from hy3dgen.errors import NoPlanError, UsageError
+from hy3dgen.errors import NoPlanError, OutOfMemoryError, UsageError
 from hy3dgen.jobs import memory
 from hy3dgen.jobs.models import Models, plan_without_weights
 from hy3dgen.jobs.options import JobOptions, with_scenario
+from hy3dgen.runtime import linear
+from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.plan import Plan
 from hy3dgen.runtime.stages import StageRecord
 from hy3dgen.weights import catalogue
 from hy3dgen.weights.locate import find_model
+from tests.cli.pictures import QUICK_OPTIONS, draw_mug
+from tests.runtime.memories import CountedMemory
 
+ROOT = Path(__file__).resolve().parents[2]
 Capture = pytest.CaptureFixture[str]
 SHAPES = [entry.name for entry in catalogue.ENTRIES if entry.kind == "shape"]
 
@@ -133,3 +144,35 @@ def test_the_plan_is_printed_without_inputs_and_weights(capsys: Capture) -> None
     assert color.main(argv) == 2
     assert "no GPU to plan for" in capsys.readouterr().err
     assert color.main([*argv, "--vram", "4", "--scenario", "a"]) == 2
+
+
+def test_a_job_under_a_plan_makes_the_same_mesh_and_reports_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, as if it were a card of 1 GiB: every network streamed."""
+    monkeypatch.setattr(
+        linear, "available", lambda: False
+    )  # packed products, without an engine only, round differently
+    options = JobOptions(**QUICK_OPTIONS, texture="none", preview=False)  # type: ignore[arg-type]
+    plain = hy3dgen.generate(draw_mug(), models=Models(options))
+    models = Models(options)
+    ceiling = memory.imagined_ceiling("1")
+    plan = memory.plan_run(models.options, "nano", ceiling)
+    streamed = replace(
+        plan,
+        stages=tuple(
+            replace(stage, networks=tuple((name, "streamed") for name, _ in stage.networks)) for stage in plan.stages
+        ),
+    )
+    counted = CountedMemory()
+    models.ceiling, models.engine = ceiling, Engine(streamed, models.device, memory=counted)
+    planned_result = hy3dgen.generate(draw_mug(), models=models)
+    assert np.array_equal(planned_result.mesh.vertices, plain.mesh.vertices)
+    assert counted.peak > 0
+    report = planned_result.report
+    jsonschema.validate(report, json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8")))
+    assert report["plan"]["held"] is True and plain.report["plan"] is None
+    levers = [lever for stage in report["stages"] for lever in stage["levers"]]
+    assert any("streamed" in lever for lever in levers)
+    with pytest.raises(OutOfMemoryError, match="on its leanest plan"):
+        models.engine = Engine(streamed, models.device, memory=CountedMemory(limit_bytes=1000))
+        models.forget()
+        hy3dgen.generate(draw_mug(), models=models)
