@@ -154,7 +154,14 @@ def mushroom(s: Sketch) -> None:
     s.ellipsoid((0, 0.2, 0), (0.75, 0.5, 0.75), mat=1)
     s.ellipsoid((0, -0.14, 0), (0.74, 0.36, 0.74), cut=True, blend=0.04, mat=0)
     s.limb((0, -0.6, 0), (0, 0.3, 0), 0.2, 0.17, mat=0)
-    dots = ((0.2, 0.95, 0.13), (1.5, 0.75, 0.11), (2.4, 0.45, 0.12), (1.0, 0.25, 0.1), (3.6, 0.6, 0.1), (5.2, 0.5, 0.11))
+    dots = (
+        (0.2, 0.95, 0.13),
+        (1.5, 0.75, 0.11),
+        (2.4, 0.45, 0.12),
+        (1.0, 0.25, 0.1),
+        (3.6, 0.6, 0.1),
+        (5.2, 0.5, 0.11),
+    )
     for around, up, r in (*dots, (0.0, 1.5, 0.14), (1.75, 0.3, 0.09), (4.5, 0.85, 0.1)):
         x, z = 0.75 * math.cos(up) * math.cos(around), 0.75 * math.cos(up) * math.sin(around)
         s.ellipsoid((x, 0.2 + 0.5 * math.sin(up), z), (r, r * 0.75, r), mat=2)
@@ -269,9 +276,7 @@ def main(argv: list[str] | None = None) -> int:
         example = EXAMPLES[name]
         solid = example.shape(name)
         camera = solid.camera_at(example.elevation_deg, 28)
-        picture = solid.render(
-            options.size, camera=camera, light=LIGHT, materials=example.materials(), samples=SAMPLES
-        )
+        picture = solid.render(options.size, camera=camera, light=LIGHT, materials=example.materials(), samples=SAMPLES)
         path = options.output / f"{name}.png"
         picture.save(path, optimize=True)
         print(f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}: {path.stat().st_size // 1024} KB")
