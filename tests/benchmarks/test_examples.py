@@ -34,7 +34,7 @@ def test_every_example_is_committed_small_and_cut_out(script: ModuleType) -> Non
         assert path.stat().st_size < 300_000
         picture = open_picture(path)
         assert picture.mode == "RGBA" and is_cut_out(picture)
-        assert 512 <= min(picture.size) and max(picture.size) <= 1024
+        assert min(picture.size) >= 512 and max(picture.size) <= 1024
 
 
 @pytest.mark.parametrize("name", ["mug", "robot"])
