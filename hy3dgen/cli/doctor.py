@@ -69,6 +69,7 @@ def diagnose() -> dict[str, Any]:
         "optional": {name: _version(name) for name in OPTIONAL_PACKAGES},
         "weights": weights,
         "runs": what_runs(torch_facts, weights),
+        "memory": memory_needs(torch_facts),
         "problems": [asdict(problem) for problem in problems],
     }
 
@@ -145,6 +146,32 @@ def what_runs(torch_facts: Mapping[str, Any], weights: list[dict[str, Any]]) -> 
     if here == ["nano"]:
         lines.append("the official models: after python -m hy3dgen weights get NAME (python -m hy3dgen weights list)")
     return lines
+
+
+def memory_needs(torch_facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For every shape model the smallest ``--vram`` in GiB, without and with painting, and whether it fits here now.
+
+    'fits' is None where no GPU is in use: then a card of the usual kind is meant.
+    """
+    if "error" in torch_facts:
+        return []
+    from hy3dgen.jobs.memory import ceiling_for, imagined_ceiling, smallest_gib
+    from hy3dgen.jobs.models import filled
+    from hy3dgen.jobs.options import JobOptions
+    from hy3dgen.runtime.device import pick_device
+    from hy3dgen.weights import catalogue
+
+    ceiling = ceiling_for("auto", pick_device())
+    machine = (ceiling or imagined_ceiling("8")).machine
+    rows = []
+    for name in catalogue.names("shape"):
+        entry = catalogue.entry(name)
+        plain, painted = (
+            smallest_gib(filled(JobOptions(texture=texture), entry), name, machine) for texture in ("project", "paint")
+        )
+        fits = None if ceiling is None else plain * GIB <= ceiling.size_bytes
+        rows.append({"model": name, "gib": plain, "gib_with_paint": painted, "fits": fits})
+    return rows
 
 
 def package_problems() -> list[Problem]:
@@ -234,6 +261,10 @@ def as_text(found: Mapping[str, Any]) -> str:
     here = [w for w in found["weights"] if w["folder"] is not None]
     lines += ["", "Weights here:", *(f"  {w['name']}: {w['folder']} ({w['gigabytes']} GB)" for w in here)]
     lines += ["", "You can run:", *(f"  {line}" for line in found["runs"])]
+    lines += ["", "Smallest --vram on a GPU, in GiB, with projected and with painted texture:"]
+    for row in found["memory"]:
+        fits = {True: "fits now", False: "does not fit now", None: ""}[row["fits"]]
+        lines.append(f"  {row['model']:<12}{row['gib']:>6.2f}{row['gib_with_paint']:>8.2f}  {fits}".rstrip())
     if not found["problems"]:
         return "\n".join([*lines, "", "No problems found."])
     words = [part for p in found["problems"] for part in (f"  {p['words']}", f"    mend: {p['command']}")]

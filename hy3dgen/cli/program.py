@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
+import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 
 import hy3dgen
@@ -24,14 +27,19 @@ def run_program(make_parser: Callable[[], Parser], work: Work, argv: Sequence[st
     The installation is checked after parsing, so that --help works in any environment.
     """
     words = argv_of(argv)
+    _write_any_character()
     console = Console(quiet="--quiet" in words, verbose="-v" in words or "--verbose" in words)
     try:
         values = make_parser().parse_all(words)
         ensure_installed()
-        _set_up_logging(console.verbose)
-        return work(values, console, words)
+        with warnings.catch_warnings():
+            _set_up_logging(console.verbose)
+            return work(values, console, words)
     except SystemExit as end:  # argparse after --help and --version
         return end.code if isinstance(end.code, int) else DONE
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - so that the exit does not fail on it
+        return DONE
     except KeyboardInterrupt as error:
         console.close()
         console.error("cancelled")
@@ -67,7 +75,18 @@ def _words(error: BaseException) -> str:
     return f"out of device memory: {first}" if type(error).__name__ == "OutOfMemoryError" else first
 
 
+def _write_any_character() -> None:
+    """File names may hold what the terminal's encoding does not: show it escaped rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _set_up_logging(verbose: bool) -> None:
-    """Library messages go to stderr: warnings always, the rest with -v."""
+    """Our messages go to stderr: warnings always, the rest with -v; chatter of other packages only with -v."""
+    if not verbose:
+        warnings.simplefilter("ignore")
+        for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+            os.environ.setdefault(name, "error")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
     logging.getLogger("hy3dgen").setLevel(logging.INFO if verbose else logging.WARNING)

@@ -20,7 +20,7 @@ from hy3dgen.runtime.costs import PaintWork, ShapeWork, Work, known_sizes, stage
 from hy3dgen.runtime.device import CPU, CUDA
 from hy3dgen.runtime.machine import ceiling_bytes, enforce, gib, machine_of, make_machine
 from hy3dgen.runtime.memory import MIB, free_host_bytes
-from hy3dgen.runtime.plan import GIB, Machine, Plan, make_plan
+from hy3dgen.runtime.plan import GIB, Machine, Plan, make_plan, smallest_ceiling
 from hy3dgen.runtime.stages import StageRecord
 from hy3dgen.runtime.units import NetworkSize, size_of
 from hy3dgen.weights import catalogue
@@ -107,6 +107,11 @@ def work_of(
         vae_tiling=options.vae_tiling,
         lossy=frozenset(options.allow_lossy),
     )
+
+
+def smallest_gib(options: JobOptions, name: str, machine: Machine) -> float:
+    """The smallest ``--vram`` with which a model of the catalogue runs, in GiB, rounded up to a twentieth."""
+    return math.ceil(20 * smallest_ceiling(stage_costs(work_of(options, name)), machine) / GIB) / 20
 
 
 def hold_to(plan: Plan, ceiling: Ceiling, device: torch.device) -> None:

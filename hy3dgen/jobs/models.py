@@ -63,7 +63,7 @@ class Models:
         resolve_backend(options.attention, self.device)
         self.name = choose(options.model, many_views=many_views)
         self.entry = catalogue.find(self.name)
-        self.options = _filled(options, self.entry).with_(model=self.name)
+        self.options = filled(options, self.entry).with_(model=self.name)
         texture.ensure_available(self.options, download)
         self.found: FoundModel = locate_model(self.name, offline=options.offline or None, download=download)
         self.ceiling = None if options.scenario is not None else memory.ceiling_for(options.vram, self.device)
@@ -185,7 +185,7 @@ def plan_without_weights(options: JobOptions, *, num_views: int = 1, has_shape: 
     name = choose(options.model, many_views=num_views > 1)
     entry = catalogue.find(name)
     return memory.plan_run(
-        _filled(options, entry),
+        filled(options, entry),
         name,
         ceiling,
         found=None if entry is not None else find_model(name),
@@ -208,17 +208,17 @@ def _num_views(entry: CatalogueEntry | None, many_views: bool) -> int:
     return entry.num_views if entry is not None and many_views else 1
 
 
-def _filled(options: JobOptions, entry: CatalogueEntry | None) -> JobOptions:
+def filled(options: JobOptions, entry: CatalogueEntry | None) -> JobOptions:
     """The options with the model's defaults; a model that the catalogue does not know has the official ones."""
     defaults = entry.defaults if entry is not None else Defaults()
-    filled = options.filled(
+    options = options.filled(
         {name: getattr(defaults, name) for name in ("steps", "guidance", "octree_resolution", "decoder", "faces")}
     )
-    if filled.texture != "auto":
-        return filled
+    if options.texture != "auto":
+        return options
     # Official texture weights that are not here are not worth stopping for when nobody asked for them.
     here = texture.is_here(defaults.texture, delight=options.delight)
-    return filled.with_(texture=defaults.texture if here else "project")
+    return options.with_(texture=defaults.texture if here else "project")
 
 
 def weights_sha256(path: Path) -> str:

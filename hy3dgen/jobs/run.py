@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import hy3dgen
+from hy3dgen.errors import Cancelled
 from hy3dgen.jobs.keep import Keep
 from hy3dgen.jobs.making import Made, make
 from hy3dgen.jobs.models import Models
@@ -51,7 +52,7 @@ def run_task(task: Task, models: Models, target: Target | None = None, around: S
         recording(device=models.device, cancel_event=around.cancel_event, listener=around.listener) as run,
         use_backend(None if options.attention == "auto" else options.attention),
     ):
-        made = make(task, options, models, keep)
+        made = _make_or_let_go(task, options, models, keep)
         facts = _facts(task, made, options, models)
         outputs: list[OutputFile] = []
         with stage("export") as record:
@@ -73,6 +74,15 @@ def write_report(report: Mapping[str, Any], target: Target | None) -> None:
     """Write the report of a task beside its files, when it is wanted."""
     if target is not None and target.report is not None:
         write_files({target.report: ("report", as_json(report).encode())})
+
+
+def _make_or_let_go(task: Task, options: JobOptions, models: Models, keep: Keep | None) -> Made:
+    """The stages of a task; a cancelled one leaves nothing on the device."""
+    try:
+        return make(task, options, models, keep)
+    except Cancelled:
+        models.forget()
+        raise
 
 
 def options_for(task: Task, models: Models) -> JobOptions:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from hy3dgen.cli import weights as weights_program
 from hy3dgen.cli.console import Console
 from hy3dgen.weights import catalogue
 
+ROOT = Path(__file__).resolve().parents[2]
 Capture = pytest.CaptureFixture[str]
 CARD = {"name": "NVIDIA GeForce RTX 4060", "memory": "8188 MiB", "free": "7900 MiB", "driver": "581.1"}
 
@@ -84,6 +89,9 @@ def test_the_doctor_says_what_this_machine_can_run(capsys: Capture) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["torch"]["device"] and found["packages"]["torch"]
     assert any("--model nano" in line for line in found["runs"])
+    needs = {row["model"]: row for row in found["memory"]}
+    assert set(needs) == set(catalogue.names("shape"))
+    assert all(0 < row["gib"] <= row["gib_with_paint"] for row in needs.values())
     assert all(problem["command"] for problem in found["problems"])
     assert module.main(["doctor"]) == 0
     out = capsys.readouterr().out
@@ -139,3 +147,15 @@ class _Typed:
         return len(words)
 
     def flush(self) -> None: ...
+
+
+def test_a_reader_that_stops_early_and_a_narrow_encoding_are_no_faults(tmp_path: Path) -> None:
+    """A pipe into head ended in a traceback, and a name outside the terminal's encoding in UnicodeEncodeError."""
+    code = "import sys; from hy3dgen.cli.module import main; sys.exit(main(['weights', 'list', '--json']))"
+    script = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} 2>{tmp_path / 'err'} | head -c 1"
+    subprocess.run(["bash", "-c", script], cwd=ROOT, check=True, capture_output=True)
+    assert "Traceback" not in (tmp_path / "err").read_text()
+    code = "import sys; from hy3dgen.cli.color import main; sys.exit(main(['--input', 'grün한.png']))"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, check=False)
+    assert done.returncode == 3 and b"does not exist" in done.stderr and b"Traceback" not in done.stderr
