@@ -17,7 +17,7 @@ from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.pictures import Opened, cut_out_pictures, open_pictures, picture_from_words
 from hy3dgen.jobs.shape import decode_latents, reduce_given, sample_latents, tidy
 from hy3dgen.jobs.task import Task
-from hy3dgen.jobs.texture import colour, with_uv
+from hy3dgen.jobs.texture import Place, colour, with_uv
 from hy3dgen.meshes.cleanup import check
 from hy3dgen.meshes.io import read_mesh
 from hy3dgen.meshes.mesh import Mesh
@@ -111,8 +111,9 @@ def _texture(
     key = key_of("texture", key, views_key, hyperparameters(options, *TEXTURE_OPTIONS), models.compute())
 
     def paint() -> tuple[Mesh, Figures]:
-        settings = paint_settings(options, models.engine.plan if models.engine is not None else None)
-        painted, coverage = colour(unwrapped, views, options, models.device, models.dtype, settings)
+        engine = models.engine
+        place = Place(models.device, models.dtype, models.engine)
+        painted, coverage = colour(unwrapped, views, options, place, paint_settings(options))
         return painted, {name: round(float(share), 6) for name, share in coverage.items()}
 
     return through(keep, "texture", key, TEXTURED, paint)

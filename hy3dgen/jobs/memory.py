@@ -149,17 +149,11 @@ def describe(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def paint_settings(options: JobOptions, plan: Plan | None) -> dict[str, Any]:
-    """Settings of the paint pipeline: what the user insists on, else what the plan says."""
-    views = plan.stage("views") if plan is not None else None
-    settings: dict[str, Any] = {}
-    slicing = options.vae_slicing if options.vae_slicing is not None else (views.vae_slicing if views else None)
-    tiling = options.vae_tiling if options.vae_tiling is not None else (views.vae_tiling if views else None)
-    settings |= {} if slicing is None else {"vae_slicing": slicing}
-    settings |= {} if tiling is None else {"vae_tiling": tiling}
-    settings |= {"attention_slicing": True} if options.attention == "sliced" else {}
-    settings |= {"split_guidance": True} if views is not None and views.cfg_split else {}
-    return settings
+def paint_settings(options: JobOptions) -> dict[str, Any]:
+    """Settings of the paint pipeline that the user insists on; the plan's come through the engine."""
+    settings: dict[str, Any] = {"vae_slicing": options.vae_slicing, "vae_tiling": options.vae_tiling}
+    settings["attention_slicing"] = True if options.attention == "sliced" else None
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _shape_work(

@@ -15,6 +15,8 @@ from hy3dgen.jobs import memory, texture
 from hy3dgen.jobs.options import JobOptions, with_scenario
 from hy3dgen.reports.run import WeightFile
 from hy3dgen.runtime.attention import resolve_backend
+from hy3dgen.runtime.compile import ensure_available as ensure_compiler
+from hy3dgen.runtime.compile import keep_cache
 from hy3dgen.runtime.device import CUDA, describe, pick_device, pick_dtype
 from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.files import sha256_of_file
@@ -61,6 +63,9 @@ class Models:
         self.asked = options
         options = with_scenario(options)
         resolve_backend(options.attention, self.device)
+        if options.compile:
+            ensure_compiler(self.device)
+            keep_cache(Path("~/.cache/hy3dgen").expanduser())
         self.name = choose(options.model, many_views=many_views)
         self.entry = catalogue.find(self.name)
         self.options = filled(options, self.entry).with_(model=self.name)

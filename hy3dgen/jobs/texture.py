@@ -6,7 +6,7 @@ The one door through which a texture model enters a job.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.task import VIEW_AZIMUTHS_DEG
 from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.meshes.unwrap import unwrap
+from hy3dgen.runtime.device import CPU
+from hy3dgen.runtime.engine import Engine
+from hy3dgen.runtime.plan import StagePlan
 from hy3dgen.runtime.stages import stage
 from hy3dgen.weights.download import DownloadOptions
 from hy3dgen.weights.locate import find_folder, locate_folder
@@ -25,6 +28,15 @@ from hy3dgen.weights.locate import find_folder, locate_folder
 Coverage = Mapping[str, float]
 PAINTED = ("paint", "paint-turbo")
 WEIGHT_ENDINGS = (".safetensors", ".bin")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how colouring runs. engine: the memory plan at work, None without one."""
+
+    device: torch.device
+    dtype: torch.dtype
+    engine: Engine | None = None
 
 
 def ensure_available(options: JobOptions, download: DownloadOptions | None = None) -> None:
@@ -70,16 +82,11 @@ def with_uv(mesh: Mesh, options: JobOptions) -> Mesh:
 
 
 def colour(
-    mesh: Mesh,
-    views: Mapping[str, Image.Image],
-    options: JobOptions,
-    device: torch.device,
-    dtype: torch.dtype,
-    settings: Mapping[str, Any],
+    mesh: Mesh, views: Mapping[str, Image.Image], options: JobOptions, place: Place, settings: Mapping[str, Any]
 ) -> tuple[Mesh, Coverage]:
     """The mesh with a texture from the pictures, and the shares of its texels that were seen, blended and filled.
 
-    mesh: with UVs; views: RGBA by view name; settings: of the paint pipeline, from the memory plan
+    mesh: with UVs; views: RGBA by view name; settings: fields of the paint pipeline's config
     Opens the stages 'maps', 'bake' and 'fill'; painting also 'load', 'delight' and 'views'.
     """
     if options.texture in PAINTED:
@@ -94,14 +101,21 @@ def colour(
             delight=options.delight,
             texture_size=options.texture_size,
             seed=options.seed,
-            device=device,
-            dtype=dtype,
+            device=place.device,
+            dtype=place.dtype,
+            engine=place.engine,
             offline=options.offline or None,
+            compile_blocks=options.compile,
             **settings,
         )
     else:
-        from hy3dgen.texgen.projection import PictureView, project_pictures
+        from hy3dgen.texgen.projection import PictureView, Projection, project_pictures
 
         pictures = [PictureView(image, VIEW_AZIMUTHS_DEG[view]) for view, image in views.items()]
-        result = project_pictures(mesh, pictures, texture_size=options.texture_size, device=device)
+
+        def project(plan: StagePlan | None) -> Projection:
+            place = torch.device(CPU) if plan is not None and plan.on_host else device
+            return project_pictures(mesh, pictures, texture_size=options.texture_size, device=place)
+
+        result = project(None) if engine is None else engine.attempts("bake", project)
     return result.mesh, asdict(result.coverage)

@@ -18,6 +18,7 @@ from hy3dgen.errors import NoPlanError, OutOfMemoryError, UsageError
 from hy3dgen.jobs import memory
 from hy3dgen.jobs.models import Models, plan_without_weights
 from hy3dgen.jobs.options import JobOptions, with_scenario
+from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.runtime import linear
 from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.plan import Plan
@@ -120,15 +121,36 @@ def test_scenarios_force_the_memos_switches_but_not_the_users() -> None:
         JobOptions(scenario="a", vram="4")
 
 
-def test_paint_settings_follow_the_plan_unless_the_user_insists() -> None:
-    tight = planned("2", model="2", texture="paint")
-    views = tight.stage("views")
-    assert views is not None
-    settings = memory.paint_settings(JobOptions(), tight)
-    assert settings["vae_slicing"] == views.vae_slicing
-    assert settings.get("split_guidance", False) == views.cfg_split
-    assert memory.paint_settings(JobOptions(vae_slicing=False, vae_tiling=128), tight)["vae_tiling"] == 128
-    assert memory.paint_settings(JobOptions(), None) == {}
+def test_paint_settings_are_what_the_user_insists_on() -> None:
+    assert memory.paint_settings(JobOptions()) == {}
+    insisted = JobOptions(vae_slicing=False, vae_tiling=128, attention="sliced")
+    assert memory.paint_settings(insisted) == {"vae_slicing": False, "vae_tiling": 128, "attention_slicing": True}
+
+
+def test_painting_gets_the_plan_and_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hy3dgen.jobs import texture
+    from hy3dgen.texgen import pipelines
+    from hy3dgen.texgen.projection import Coverage, Projection
+
+    asked: dict[str, Any] = {}
+
+    def paint_mesh(mesh: Mesh, pictures: Any, **options: Any) -> Projection:
+        asked.update(options, pictures=pictures)
+        return Projection(mesh, Coverage(0.5, 0.25, 0.25), ())
+
+    monkeypatch.setattr(pipelines, "paint_mesh", paint_mesh)
+    mesh = Mesh(np.zeros((3, 3), np.float32), np.array([[0, 1, 2]], np.int32))
+    options = JobOptions(texture="paint-turbo", paint_steps=7, delight=False, seed=5, vae_tiling=128, texture_size=256)
+    engine = Engine(planned("8", model="2", texture="paint-turbo"), torch.device("cpu"))
+    place = texture.Place(torch.device("cpu"), torch.float32, engine)
+    front, back = draw_mug(), draw_mug((1, 2, 3))
+    made, coverage = texture.colour(
+        mesh, {"front": front, "back": back}, options, place, memory.paint_settings(options)
+    )
+    assert made is mesh and coverage == {"seen": 0.5, "blended": 0.25, "filled": 0.25}
+    assert asked["pictures"] == [front, back] and asked["engine"] is engine
+    assert (asked["model"], asked["steps"], asked["delight"], asked["seed"]) == ("paint-turbo", 7, False, 5)
+    assert (asked["texture_size"], asked["vae_tiling"]) == (256, 128)
 
 
 def test_the_plan_is_printed_without_inputs_and_weights(capsys: Capture) -> None:
