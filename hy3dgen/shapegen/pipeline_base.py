@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from hy3dgen.errors import UsageError, WeightsNotFoundError
+from hy3dgen.runtime import compile as compiling
 from hy3dgen.runtime.device import pick_device, pick_dtype
 from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.plan import Plan
@@ -23,7 +24,7 @@ from hy3dgen.shapegen.loading import NETWORKS, load_parts, load_vae
 from hy3dgen.shapegen.placement import Placement, Placer
 from hy3dgen.weights.config import PIPELINE_SECTIONS
 from hy3dgen.weights.download import DownloadOptions
-from hy3dgen.weights.locate import DEFAULT_SUBFOLDER, locate_model
+from hy3dgen.weights.locate import DEFAULT_SUBFOLDER, locate_model, model_roots
 
 T = TypeVar("T")
 
@@ -196,9 +197,13 @@ class ShapePipeline:
         return self
 
     def compile(self) -> None:
-        """Compile the three networks on their first use (needs a compiler that torch.compile accepts)."""
-        for name in NETWORKS:
-            self._placement.raw(name).compile()
+        """Compile the denoiser's blocks: slow first run, faster later ones; works with streamed weights, too.
+
+        Raises MissingExtraError where torch.compile cannot work.
+        """
+        compiling.ensure_available(self.device)
+        compiling.keep_cache(model_roots()[-1])
+        compiling.compile_blocks(self._placement.raw("model"))
 
     @property
     def _execution_device(self) -> torch.device:

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from hy3dgen.runtime.compile import is_compiled
 from hy3dgen.runtime.device import CPU
 from hy3dgen.runtime.linear import fast_linears
 from hy3dgen.runtime.memory import release_cached
@@ -96,7 +97,8 @@ class Placement:
                 release_cached(self.device)
 
     def _worth_packing(self, network: nn.Module, dtype: torch.dtype | None) -> list[nn.Module]:
-        if self.device.type != CPU or dtype != torch.float32:
+        # Compiled blocks have their own kernels, and cannot be compiled with packed weights in them.
+        if self.device.type != CPU or dtype != torch.float32 or is_compiled(network):
             return []
         size = sum(parameter.nbytes for parameter in network.parameters())
         return [network] if size <= _LARGEST_PACKED_BYTES else []

@@ -29,6 +29,7 @@ class Hunyuan3DTexGenConfig:
     vae_slicing: one picture at a time through the VAEs; vae_tiling: tile size in pixels, lossy, None for whole pictures
     attention_slicing: None where it helps, True or False to insist
     split_guidance: run the halves of guidance one after the other
+    compile_blocks: torch.compile for the blocks of both UNets, from their first use on
     fill: how texels that no view shows get their colour: 'reference' (the reference's numbers) or 'surface' (along
         the mesh, across texture seams)
     """
@@ -51,6 +52,7 @@ class Hunyuan3DTexGenConfig:
     vae_tiling: int | None = None
     attention_slicing: bool | None = None
     split_guidance: bool = False
+    compile_blocks: bool = False
     fill: Fill = "reference"
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from hy3dgen.errors import UsageError
 from hy3dgen.images.load import open_picture
 from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.rendering import maps
+from hy3dgen.runtime import compile as compiling
 from hy3dgen.runtime.device import CPU, pick_device, pick_dtype
 from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.memory import release_cached
@@ -31,6 +32,7 @@ from hy3dgen.texgen.locating import configured, is_available
 from hy3dgen.texgen.projection import Coverage, Projection
 from hy3dgen.texgen.utils.uv_warp_utils import mesh_uv_wrap
 from hy3dgen.texgen.views import camera_index, check_views, flattened, recenter, squared
+from hy3dgen.weights.locate import model_roots
 
 T = TypeVar("T")
 Picture = str | os.PathLike[str] | Image.Image
@@ -85,6 +87,8 @@ class Hunyuan3DPaintPipeline:
 
             self.models["delight_model"] = Light_Shadow_Remover(self.config)
         self.models["multiview_model"] = Multiview_Diffusion_Net(self.config)
+        if self.config.compile_blocks:
+            self.compile()
 
     def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> Any:
         """Run on another device or in another precision from the next call on; returns the pipeline."""
@@ -135,11 +139,16 @@ class Hunyuan3DPaintPipeline:
         if self.render.device != place:
             self.render.to(place)
 
-    def compile(self, **options: Any) -> None:
-        """Compile both UNets with ``torch.compile`` options: slow first run, faster later ones."""
+    def compile(self) -> None:
+        """Compile the blocks of both UNets: slow first run, faster later ones; works with streamed weights, too.
+
+        Raises MissingExtraError where torch.compile cannot work.
+        """
+        compiling.ensure_available(self.device)
+        compiling.keep_cache(model_roots()[-1])
         for model in self.models.values():
             unet = model.pipeline.unet
-            getattr(unet, "unet", unet).compile(**options)
+            compiling.compile_blocks(getattr(unet, "unet", unet))
 
     # steps of a run
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hy3dgen.errors import OutOfMemoryError
+from hy3dgen.runtime import compile as compiling
 from hy3dgen.runtime import linear
 from hy3dgen.runtime.costs import ShapeWork, Work, known_sizes, stage_costs
 from hy3dgen.runtime.engine import Engine
@@ -106,7 +107,7 @@ def test_a_stage_out_of_memory_goes_on_leaner_and_the_others_are_not_repeated(
         latents = sample(pipeline)
     assert torch.allclose(latents, plain, atol=1e-5)
     assert calls["conditioner"] == 1
-    assert engine.plan.stage("denoise").placement != "resident"
+    assert not engine.plan.all_resident
     assert [record.name for record in run.stages] == ["condition", "denoise"]
     assert any("leaner plan" in warning for warning in run.stages[1].warnings)
 
@@ -116,3 +117,18 @@ def test_a_stage_that_never_fits_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     pipeline.use_engine(Engine(plan("staged"), CPU, memory=CountedMemory(limit_bytes=100)))
     with pytest.raises(OutOfMemoryError, match="condition ran out of device memory"):
         sample(pipeline)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(compiling.unavailable(CPU) is not None, reason="no C++ compiler")
+def test_compiled_blocks_give_the_same_shape_also_when_streamed(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    pipeline = toys.pipeline()
+    plain = sample(pipeline)
+    pipeline.compile()
+    assert compiling.is_compiled(pipeline.components["model"])
+    with recording() as run:
+        assert torch.allclose(sample(pipeline), plain, atol=1e-3)
+        pipeline.use_engine(Engine(plan("streamed"), CPU, memory=CountedMemory()))
+        assert torch.allclose(sample(pipeline), plain, atol=1e-3)
+    assert not [warning for record in run.stages for warning in record.warnings]
