@@ -114,8 +114,8 @@ def colour(
         pictures = [PictureView(image, VIEW_AZIMUTHS_DEG[view]) for view, image in views.items()]
 
         def project(plan: StagePlan | None) -> Projection:
-            place = torch.device(CPU) if plan is not None and plan.on_host else device
-            return project_pictures(mesh, pictures, texture_size=options.texture_size, device=place)
+            device = torch.device(CPU) if plan is not None and plan.on_host else place.device
+            return project_pictures(mesh, pictures, texture_size=options.texture_size, device=device)
 
-        result = project(None) if engine is None else engine.attempts("bake", project)
+        result = project(None) if place.engine is None else place.engine.attempts("bake", project)
     return result.mesh, asdict(result.coverage)
