@@ -111,7 +111,6 @@ def _texture(
     key = key_of("texture", key, views_key, hyperparameters(options, *TEXTURE_OPTIONS), models.compute())
 
     def paint() -> tuple[Mesh, Figures]:
-        engine = models.engine
         place = Place(models.device, models.dtype, models.engine)
         painted, coverage = colour(unwrapped, views, options, place, paint_settings(options))
         return painted, {name: round(float(share), 6) for name, share in coverage.items()}
