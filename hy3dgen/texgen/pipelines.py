@@ -5,6 +5,7 @@ Delight, maps, views, bake and fill run one after the other; of the networks onl
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -34,6 +35,7 @@ from hy3dgen.texgen.utils.uv_warp_utils import mesh_uv_wrap
 from hy3dgen.texgen.views import camera_index, check_views, flattened, recenter, squared
 from hy3dgen.weights.locate import model_roots
 
+logger = logging.getLogger(__name__)  # a public name of the reference
 T = TypeVar("T")
 Picture = str | os.PathLike[str] | Image.Image
 
