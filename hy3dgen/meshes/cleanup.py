@@ -19,6 +19,7 @@ from hy3dgen.meshes.topology import (
     edge_table,
     face_areas,
     face_volumes,
+    faces_without_area,
     is_watertight,
     joined_faces,
     merge_positions,
@@ -77,8 +78,15 @@ def drop_degenerate_faces(mesh: Mesh) -> Mesh:
     """
     faces = mesh.faces
     keep = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
-    keep &= np.isfinite(mesh.vertices).all(1)[faces].all(1)
-    return compact(mesh, keep)
+    return compact(mesh, keep & _finite_faces(mesh))
+
+
+def _finite_faces(mesh: Mesh) -> np.ndarray:
+    """(F,) bool: faces without a NaN or infinite vertex."""
+    finite = np.isfinite(mesh.vertices)
+    if finite.all():
+        return np.ones(len(mesh.faces), bool)
+    return np.asarray(finite.all(1)[mesh.faces].all(1))
 
 
 def remove_small_parts(mesh: Mesh, *, min_face_share: float = 0.005) -> Mesh:
@@ -136,7 +144,7 @@ def clean(mesh: Mesh, *, min_part_volume_share: float = 0.01, max_hole_edges: in
     """
     check(mesh)
     num_vertices, num_faces = len(mesh.vertices), len(mesh.faces)
-    mesh = compact(mesh, np.isfinite(mesh.vertices).all(1)[mesh.faces].all(1))
+    mesh = compact(mesh, _finite_faces(mesh))
     nonfinite = num_faces - len(mesh.faces)
     if len(mesh.faces) == 0:
         raise MeshError(f"all {num_faces} faces touch a vertex that is NaN or infinite; there is no surface to keep")
@@ -179,19 +187,12 @@ def _drop_broken(mesh: Mesh) -> tuple[Mesh, int, int]:
     before = len(mesh.faces)
     mesh = compact(mesh, drop_folded(mesh.faces, closed=False))
     duplicate = before - len(mesh.faces)
-    areas = face_areas(mesh)
-    flat = areas <= 1e-14 * _squared_sides(mesh)
+    flat = faces_without_area(mesh, threshold=1e-14)
     if flat.any() and not is_watertight(mesh):
         # in a closed mesh a flat face between its neighbours is what keeps it closed
         mesh = compact(mesh, ~flat)
         degenerate += int(flat.sum())
     return mesh, degenerate, duplicate
-
-
-def _squared_sides(mesh: Mesh) -> np.ndarray:
-    """Square of the longest side per face, (F,) float64."""
-    corners = mesh.vertices.astype(np.float64)[mesh.faces]
-    return np.square(corners - np.roll(corners, 1, axis=1)).sum(2).max(1)
 
 
 def _drop_crumbs(mesh: Mesh, min_share: float) -> tuple[Mesh, int, int, float]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
+
+from hy3dgen.meshes.jit import compiled
 
 # Planes that stand on the border, relative to the area of the faces there: high enough that a border only gets
 # straighter where it is straight.
@@ -34,11 +35,7 @@ def collapse_edges(points: np.ndarray, faces: np.ndarray, target: int) -> tuple[
     return points[used], (np.cumsum(used) - 1)[faces].astype(np.int32).reshape(-1, 3)
 
 
-def _compiled(function: Any) -> Any:
-    return numba.njit(cache=True, nogil=True, fastmath=False)(function)
-
-
-@_compiled
+@compiled
 def _add_plane(q: Any, n0: float, n1: float, n2: float, d: float, weight: float) -> None:
     """Add weight · (n·x + d)² to a quadric: xx xy xz yy yz zz, x y z, 1."""
     q[0] += weight * n0 * n0
@@ -53,7 +50,7 @@ def _add_plane(q: Any, n0: float, n1: float, n2: float, d: float, weight: float)
     q[9] += weight * d * d
 
 
-@_compiled
+@compiled
 def _value(q: Any, x: float, y: float, z: float) -> float:
     return (
         q[0] * x * x + q[3] * y * y + q[5] * z * z
@@ -62,7 +59,7 @@ def _value(q: Any, x: float, y: float, z: float) -> float:
     )  # fmt: skip
 
 
-@_compiled
+@compiled
 def _cross(points: Any, a: int, b: int, c: int) -> Any:
     """(b - a) × (c - a) of three points as scalars; whole-array arithmetic would triple the time to compile."""
     ux, uy, uz = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1], points[b, 2] - points[a, 2]
@@ -70,7 +67,7 @@ def _cross(points: Any, a: int, b: int, c: int) -> Any:
     return uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
 
 
-@_compiled
+@compiled
 def _quadrics(points: Any, faces: Any, head: Any, follow: Any, border: Any, quadrics: Any) -> None:
     """Sum the planes of the faces, by area, and the walls on the border; mark border vertices."""
     for f in range(len(faces)):
@@ -100,7 +97,7 @@ def _quadrics(points: Any, faces: Any, head: Any, follow: Any, border: Any, quad
             _add_plane(quadrics[b], wx, wy, wz, d, _BORDER_WEIGHT * square)
 
 
-@_compiled
+@compiled
 def _faces_on_edge(faces: Any, head: Any, follow: Any, a: int, b: int) -> int:
     """Live faces around ``a`` that also have ``b``; the lists hold only live corners for vertices just tidied."""
     count = 0
@@ -113,7 +110,7 @@ def _faces_on_edge(faces: Any, head: Any, follow: Any, a: int, b: int) -> int:
     return count
 
 
-@_compiled
+@compiled
 def _tidy(alive: Any, head: Any, follow: Any, vertex: int) -> int:
     """Take corners of dead faces out of the vertex's list; returns its length."""
     last = -1
@@ -136,7 +133,7 @@ def _tidy(alive: Any, head: Any, follow: Any, vertex: int) -> int:
     return count
 
 
-@_compiled
+@compiled
 def _place(points: Any, quadrics: Any, border: Any, a: int, b: int, q: Any, spot: Any) -> float:
     """Where the edge's vertices should meet (into ``spot``) and what that costs. q: (10,) float64 to work in."""
     for i in range(10):
@@ -175,14 +172,14 @@ def _place(points: Any, quadrics: Any, border: Any, a: int, b: int, q: Any, spot
     return best
 
 
-@_compiled
+@compiled
 def _square(points: Any, a: int, x: float, y: float, z: float) -> float:
     """Squared distance of a vertex to a place."""
     dx, dy, dz = points[a, 0] - x, points[a, 1] - y, points[a, 2] - z
     return dx * dx + dy * dy + dz * dz
 
 
-@_compiled
+@compiled
 def _turns_over(points: Any, faces: Any, head: Any, follow: Any, a: int, b: int, spot: Any) -> bool:
     """Whether a face around ``a`` (without ``b``) turns by more than ~75° or loses its area when ``a`` moves."""
     corner = head[a]
@@ -209,7 +206,7 @@ def _turns_over(points: Any, faces: Any, head: Any, follow: Any, a: int, b: int,
     return False
 
 
-@_compiled
+@compiled
 def _may_join(
     faces: Any, alive: Any, head: Any, follow: Any, border: Any, mark: Any, tick: int, a: int, b: int
 ) -> bool:
@@ -240,7 +237,7 @@ def _may_join(
     return common == on_edge
 
 
-@_compiled
+@compiled
 def _join(faces: Any, alive: Any, head: Any, follow: Any, a: int, b: int) -> int:
     """Replace b by a; the faces on the edge die. Returns their number."""
     died = 0
@@ -262,7 +259,7 @@ def _join(faces: Any, alive: Any, head: Any, follow: Any, a: int, b: int) -> int
     return died
 
 
-@_compiled
+@compiled
 def _sift_up(cost: Any, item: Any, place: int) -> None:
     while place > 0:
         parent = (place - 1) // 2
@@ -274,7 +271,7 @@ def _sift_up(cost: Any, item: Any, place: int) -> None:
         place = parent
 
 
-@_compiled
+@compiled
 def _sift_down(cost: Any, item: Any, place: int, size: int) -> None:
     while True:
         child = 2 * place + 1
@@ -290,7 +287,7 @@ def _sift_down(cost: Any, item: Any, place: int, size: int) -> None:
         place = child
 
 
-@_compiled
+@compiled
 def _grow(cost: Any, item: Any) -> Any:
     size = len(cost)
     more_cost, more_item = np.empty(size + size // 2 + 16), np.empty((size + size // 2 + 16, 4), np.int32)
@@ -301,7 +298,7 @@ def _grow(cost: Any, item: Any) -> Any:
     return more_cost, more_item
 
 
-@_compiled
+@compiled
 def _run(points: Any, faces: Any, alive: Any, target: int) -> None:
     num_vertices, num_faces = len(points), len(faces)
     head = np.full(num_vertices, -1, np.int64)

@@ -101,10 +101,8 @@ def _corner_links(mesh: Mesh) -> np.ndarray:
     """Pairs of corners (3 f + k) that are one vertex because their faces are joined along an edge there, (n, 2)."""
     faces = mesh.faces
     table = edge_table(faces)
-    order = np.argsort(table.side_to_edge, kind="stable")
-    counts = table.counts[table.side_to_edge[order]]
-    pairs = [order[counts == 2].reshape(-1, 2)]
-    crowded = order[counts > 2]
+    pairs = [table.pairs()]
+    crowded = table.order[np.repeat(table.counts > 2, table.counts)]
     if len(crowded):
         starts = np.flatnonzero(np.r_[True, np.diff(table.side_to_edge[crowded]) != 0])
         for sides in np.split(crowded, starts[1:]):

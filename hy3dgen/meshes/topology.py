@@ -13,6 +13,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from hy3dgen.errors import MeshError
+from hy3dgen.meshes import adjacency
 from hy3dgen.meshes.mesh import Mesh
 
 
@@ -21,25 +23,49 @@ class EdgeTable:
     """The undirected edges of a face list.
 
     edges: (E, 2) int64, smaller index first, in ascending order
-    counts: (E,) int64 number of face sides on each edge
-    side_to_edge: (3F,) int64, edge of side k of face f at 3 f + k; side k runs from corner k to corner k + 1
+    counts: (E,) int32 number of face sides on each edge
+    side_to_edge: (3F,) int32, edge of side k of face f at 3 f + k; side k runs from corner k to corner k + 1
     forward: (3F,) bool, the side runs from the smaller to the larger index
+    order: (3F,) int32, the sides by edge, those of one edge in ascending order
     """
 
     edges: np.ndarray
     counts: np.ndarray
     side_to_edge: np.ndarray
     forward: np.ndarray
+    order: np.ndarray
+
+    def pairs(self) -> np.ndarray:
+        """The two sides of every edge that has exactly two, (n, 2) int32, in the order of the edges."""
+        two = self.counts == 2
+        starts = (np.cumsum(self.counts) - self.counts)[two]
+        return np.stack([self.order[starts], self.order[starts + 1]], 1)
 
 
 def edge_table(faces: np.ndarray) -> EdgeTable:
-    """Collect the edges of (F, 3) faces. Repeated corners give edges from a vertex to itself."""
-    start = faces.reshape(-1).astype(np.int64)
-    end = faces[:, [1, 2, 0]].reshape(-1).astype(np.int64)
-    low, high = np.minimum(start, end), np.maximum(start, end)
-    base = int(high.max(initial=0)) + 1
-    keys, inverse, counts = np.unique(low * base + high, return_inverse=True, return_counts=True)
-    return EdgeTable(np.stack([keys // base, keys % base], 1), counts, inverse.reshape(-1), start < end)
+    """Collect the edges of (F, 3) faces. Repeated corners give edges from a vertex to itself.
+
+    Raises MeshError for negative indices, and from 715 million faces on.
+    """
+    faces, num_vertices = _indices(faces)
+    order = adjacency.sides_by_edge(faces, num_vertices)
+    side_to_edge, forward = np.empty(len(order), np.int32), np.empty(len(order), np.bool_)
+    count = adjacency.number_edges(faces, order, side_to_edge, forward)
+    edges, counts = np.empty((count, 2), np.int64), np.zeros(count, np.int32)
+    adjacency.list_edges(faces, order, edges, counts)
+    return EdgeTable(edges, counts, side_to_edge, forward, order)
+
+
+def _indices(faces: np.ndarray) -> tuple[np.ndarray, int]:
+    """Faces as the compiled loops want them, and one more than the highest index."""
+    if len(faces) == 0:
+        return np.zeros((0, 3), np.int32), 0
+    if faces.min() < 0 or faces.max() >= 2**31 - 1 or 3 * len(faces) >= 2**31:
+        raise MeshError(
+            f"{len(faces)} faces with vertex indices from {faces.min()} to {faces.max()}; "
+            "expected indices from 0 to 2147483646 and at most 715 million faces"
+        )
+    return np.ascontiguousarray(faces, np.int32), int(faces.max()) + 1
 
 
 def boundary_edges(faces: np.ndarray) -> np.ndarray:
@@ -60,25 +86,11 @@ def merge_positions(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     vertices: (V, D) float, any D
     Returns (first, group): (G,) int64 lowest vertex index of each group, ascending; (V,) int64 group of each vertex.
     """
-    count = len(vertices)
-    if count == 0:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    points = np.asarray(vertices, dtype=np.float64) + 0.0  # -0.0 + 0.0 = 0.0
-    bits = points.view(np.uint64)
-    key = np.zeros(count, np.uint64)
-    for column in range(points.shape[1]):
-        key = (key ^ bits[:, column]) * np.uint64(0x9E3779B97F4A7C15)
-        key ^= key >> np.uint64(29)
-    _, first, group = np.unique(key, return_index=True, return_inverse=True)
-    group = group.reshape(-1)
-    if not np.array_equal(points[first[group]], points):
-        # a hash collision or a NaN: take the slow exact road
-        _, first, group = np.unique(points, axis=0, return_index=True, return_inverse=True, equal_nan=False)
-        group = group.reshape(-1)
-    order = np.argsort(first, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return first[order].astype(np.int64), rank[group].astype(np.int64)
+    rows = np.asarray(vertices)
+    rows = np.ascontiguousarray(rows if rows.dtype == np.float32 else rows.astype(np.float64)) + rows.dtype.type(0)
+    first, group = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    count = adjacency.group_rows(rows, rows.view(f"u{rows.itemsize}"), first, group)
+    return first[:count].copy(), group
 
 
 def joined_faces(mesh: Mesh) -> np.ndarray:
@@ -98,8 +110,22 @@ def is_watertight(mesh: Mesh) -> bool:
 
 def face_crosses(mesh: Mesh) -> np.ndarray:
     """(v1 - v0) × (v2 - v0) per face, (F, 3) float64: direction of the normal, length twice the area."""
-    corners = mesh.vertices.astype(np.float64)[mesh.faces]
-    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    out = np.empty((len(mesh.faces), 3))
+    adjacency.crosses(*_points_and_faces(mesh), out)
+    return out
+
+
+def faces_without_area(mesh: Mesh, *, threshold: float) -> np.ndarray:
+    """Faces whose area is at most ``threshold`` times the square of their longest side, (F,) bool."""
+    return np.asarray(adjacency.without_area(*_points_and_faces(mesh), threshold))
+
+
+def _points_and_faces(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
+    """Positions as float64 and faces as int32, for the compiled loops; indices checked."""
+    faces, highest = _indices(mesh.faces)
+    if highest > len(mesh.vertices):
+        raise MeshError(f"a face uses vertex {highest - 1}, but there are {len(mesh.vertices)}")
+    return np.ascontiguousarray(mesh.vertices, np.float64), faces
 
 
 def face_areas(mesh: Mesh) -> np.ndarray:
@@ -116,10 +142,13 @@ def face_volumes(mesh: Mesh) -> np.ndarray:
     """Signed volume between the box centre and each face, (F,) float64, positive when it looks outward."""
     if len(mesh.faces) == 0:
         return np.zeros(0)
-    points = mesh.vertices.astype(np.float64)
-    used = points[mesh.faces.reshape(-1)]
-    corners = (points - (used.min(0) + used.max(0)) / 2)[mesh.faces]
-    return np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
+    points, faces = _points_and_faces(mesh)
+    used = np.zeros(len(points), bool)
+    used[faces.reshape(-1)] = True
+    inner = points if used.all() else points[used]
+    out = np.empty(len(faces))
+    adjacency.volumes(points, faces, (inner.min(0) + inner.max(0)) / 2, out)
+    return out
 
 
 def volume(mesh: Mesh) -> float:
@@ -129,25 +158,18 @@ def volume(mesh: Mesh) -> float:
 
 def parts_by_vertex(faces: np.ndarray, num_vertices: int) -> np.ndarray:
     """Part of each face, (F,) int32: faces that share a vertex index are one part. Numbered from 0."""
-    if len(faces) == 0:
-        return np.zeros(0, np.int32)
-    start = faces[:, [0, 1]].reshape(-1)
-    end = faces[:, [1, 2]].reshape(-1)
-    graph = coo_array((np.ones(len(start), np.int8), (start, end)), shape=(num_vertices, num_vertices))
-    labels = connected_components(graph, directed=False)[1][faces[:, 0]]
-    return np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.int32)
+    indices, highest = _indices(faces)
+    return np.asarray(adjacency.parts_over_vertices(indices, max(num_vertices, highest)))
 
 
 def parts_by_edge(faces: np.ndarray, table: EdgeTable | None = None) -> np.ndarray:
     """Part of each face, (F,) int32: faces that share an edge are one part, touching in a vertex is not enough.
 
-    table: of these faces, when the caller has it already.
+    Numbered from 0 by first face. table: of these faces, when the caller has it already.
     """
-    if len(faces) == 0:
-        return np.zeros(0, np.int32)
-    pairs = _neighbours(table or edge_table(faces))
-    graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(len(faces), len(faces)))
-    return connected_components(graph, directed=False)[1].astype(np.int32)
+    indices, highest = _indices(faces)
+    order = adjacency.sides_by_edge(indices, highest) if table is None else table.order
+    return np.asarray(adjacency.parts_over_edges(indices, order))
 
 
 def open_parts(table: EdgeTable, part: np.ndarray) -> np.ndarray:
@@ -156,18 +178,14 @@ def open_parts(table: EdgeTable, part: np.ndarray) -> np.ndarray:
     return np.bincount(part[np.flatnonzero(lonely) // 3], minlength=int(part.max()) + 1) > 0
 
 
-def _neighbours(table: EdgeTable) -> np.ndarray:
-    """Pairs of consecutive faces around each edge, (n, 2): one pair for two faces, k - 1 for k."""
-    order = np.argsort(table.side_to_edge, kind="stable")
-    same = table.side_to_edge[order[1:]] == table.side_to_edge[order[:-1]]
-    return np.stack([order[:-1][same] // 3, order[1:][same] // 3], 1)
-
-
 def consistent_winding(faces: np.ndarray) -> bool:
     """Whether the two faces of every manifold edge run along it in opposite directions."""
     table = edge_table(faces)
-    forward = np.bincount(table.side_to_edge, weights=table.forward, minlength=len(table.edges))
-    return bool((forward[table.counts == 2] == 1).all())
+    return _agree(table, table.pairs())
+
+
+def _agree(table: EdgeTable, pairs: np.ndarray) -> bool:
+    return bool((table.forward[pairs[:, 0]] != table.forward[pairs[:, 1]]).all())
 
 
 def orient(mesh: Mesh) -> tuple[Mesh, int]:
@@ -183,7 +201,7 @@ def orient(mesh: Mesh) -> tuple[Mesh, int]:
     table = edge_table(joined)
     turned = disagreeing_faces(table)
     part = parts_by_edge(joined, table)
-    turned ^= _inward_parts(mesh, part, np.where(turned, -1.0, 1.0), table)[part]
+    turned ^= _inward_parts(mesh, part, turned, table)[part]
     return turn(mesh, turned), int(turned.sum())
 
 
@@ -203,11 +221,9 @@ def disagreeing_faces(table: EdgeTable) -> np.ndarray:
     into two components, each the turned twin of the other.
     """
     num_faces = len(table.side_to_edge) // 3
-    forward = np.bincount(table.side_to_edge, weights=table.forward, minlength=len(table.edges))
-    if (forward[table.counts == 2] == 1).all():
+    pairs = table.pairs()
+    if _agree(table, pairs):
         return np.zeros(num_faces, bool)
-    order = np.argsort(table.side_to_edge, kind="stable")
-    pairs = order[table.counts[table.side_to_edge[order]] == 2].reshape(-1, 2)
     first, second = pairs[:, 0] // 3, pairs[:, 1] // 3
     twin = np.where(table.forward[pairs[:, 0]] == table.forward[pairs[:, 1]], num_faces, 0)
     start = np.concatenate([first, first + num_faces])
@@ -220,24 +236,22 @@ def disagreeing_faces(table: EdgeTable) -> np.ndarray:
     return (sizes[kept] < sizes[turned]) | (ties & (kept > turned))
 
 
-def _inward_parts(mesh: Mesh, part: np.ndarray, sign: np.ndarray, table: EdgeTable) -> np.ndarray:
-    """Which parts look inwards and should not, (P,) bool."""
+def _inward_parts(mesh: Mesh, part: np.ndarray, turned: np.ndarray, table: EdgeTable) -> np.ndarray:
+    """Which parts look inwards and should not, (P,) bool. turned: (F,) bool, faces that will be turned anyway."""
     count = int(part.max()) + 1
-    corners = mesh.vertices.astype(np.float64)[mesh.faces]
-    crosses = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * sign[:, None]
-    middles = corners.mean(1)
-    sums = np.stack([np.bincount(part, middles[:, axis], count) for axis in range(3)], 1)
-    centre = sums / np.bincount(part, minlength=count)[:, None]
-    volumes = np.bincount(part, np.einsum("fi,fi->f", middles - centre[part], crosses) / 6, count)
+    points, faces = _points_and_faces(mesh)
+    areas, volumes = adjacency.part_measures(points, faces, part, turned, count)
     closed = ~open_parts(table, part)
     inward = np.zeros(count, bool)
     if not closed.all():
-        areas = np.bincount(part, np.linalg.norm(crosses, axis=1) / 2, count)
         inward = ~closed & (volumes < -1e-3 * areas**1.5)
     # Solids and cavities have opposite signs; which sign the solids have, the bulk of the volume says.
     inside_out = bool(volumes[closed].sum() < 0)
     odd = closed & ((volumes > 0) if inside_out else (volumes < 0))
     inward |= closed & inside_out
+    if not odd.any():
+        return inward
+    corners = points[faces]
     low, high = corners.min(1), corners.max(1)
     solid = closed[part]
     for index in np.flatnonzero(odd):

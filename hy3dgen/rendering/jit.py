@@ -9,18 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
 
 import torch
-from numba import njit
 
+from hy3dgen.meshes.jit import compiled
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on first call; the result is kept on disk where numba finds a folder that it may write."""
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no cache folder, as on a read-only installation
-        return njit(nogil=True)(function)
+__all__ = ["compiled", "run_bands"]
 
 
 def run_bands(kernel: Callable[..., None], rows: int, *arguments: object, bands_per_thread: int = 4) -> None:
