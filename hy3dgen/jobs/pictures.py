@@ -62,6 +62,7 @@ def cut_out_pictures(opened: Mapping[str, Opened], options: JobOptions) -> dict[
                 raise ImageError(f"{picture.source.path or view + ' view'}: {error}") from error
             record.figures[f"method_{view}"] = method
             record.figures[f"size_px_{view}"] = list(small.size)
+            record.figures[f"reduced_{view}"] = small.size != picture.image.size
             for warning in warnings:
                 record.warn(warning)
     return views

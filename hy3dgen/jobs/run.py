@@ -19,6 +19,7 @@ from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.output import Target, write_files
 from hy3dgen.jobs.result import Result, encode_result
 from hy3dgen.jobs.task import Task
+from hy3dgen.jobs.techniques import decide
 from hy3dgen.rendering.preview import render_preview
 from hy3dgen.reports.run import Circumstances, Facts, OutputFile, as_json, build_report, plain
 from hy3dgen.runtime import memory
@@ -64,6 +65,7 @@ def run_task(task: Task, models: Models, target: Target | None = None, around: S
                 outputs = write_files(encode_result(result, options, target, task.name))
     circumstances.seconds = perf_counter() - started
     circumstances.plan = models.memory_report(run.stages)
+    circumstances.techniques = decide(options, models.compute(), run.stages)
     circumstances.peak_host_bytes = memory.peak_host_bytes()
     report = build_report(facts, circumstances, run.stages, outputs)
     write_report(report, target)

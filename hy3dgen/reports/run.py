@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hy3dgen.errors import InputError
-from hy3dgen.runtime.stages import StageRecord
+from hy3dgen.runtime.stages import Decision, StageRecord
 
 SCHEMA_VERSION = 1
 MIB = 1 << 20
@@ -90,6 +90,7 @@ class Circumstances:
     seconds: float = 0.0
     peak_host_bytes: int = 0
     plan: Mapping[str, Any] | None = None
+    techniques: Sequence[Decision] = ()
 
 
 def build_report(
@@ -113,6 +114,7 @@ def build_report(
         "inputs": [asdict(s) for s in facts.inputs],
         "weights": [asdict(w) for w in facts.weights],
         "plan": plain(circumstances.plan),
+        "techniques": [asdict(decision) for decision in circumstances.techniques],
         "stages": [stage_as_dict(record) for record in stages],
         "warnings": [warning for record in stages for warning in record.warnings],
         "mesh": dict(facts.mesh),

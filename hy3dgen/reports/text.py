@@ -8,7 +8,8 @@ from typing import Any
 
 def describe(report: Mapping[str, Any]) -> str:
     """The report as lines of plain text; sections that the report lacks (as inside a GLB) are left out."""
-    parts = [_heading(report), _mesh(report), _options(report), _stages(report), _warnings(report), _outputs(report)]
+    sections = (_heading, _mesh, _options, _stages, _techniques, _warnings, _outputs)
+    parts = [section(report) for section in sections]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -69,11 +70,19 @@ def _stages(report: Mapping[str, Any]) -> str:
             f"{stage['peak_reserved_mb']:>14,.0f}  {steps}"
         )
         lines += [f"    levers: {', '.join(stage['levers'])}"] if stage.get("levers") else []
-        for technique in stage.get("techniques", []):
-            done = "applied" if technique["applied"] else "skipped"
-            why = f", {technique['why']}" if technique["why"] else ""
-            lines.append(f"    {technique['technique']}: {done}{why}")
+        lines += [f"    {_technique(technique)}" for technique in stage.get("techniques", [])]
     return "\n".join(lines)
+
+
+def _techniques(report: Mapping[str, Any]) -> str:
+    lines = [f"  {_technique(technique)}" for technique in report.get("techniques") or []]
+    return "\n".join(["Techniques", *lines]) if lines else ""
+
+
+def _technique(technique: Mapping[str, Any]) -> str:
+    done = "applied" if technique["applied"] else "skipped"
+    why = f", {technique['why']}" if technique["why"] else ""
+    return f"{technique['technique']}: {done}{why}"
 
 
 def _warnings(report: Mapping[str, Any]) -> str:

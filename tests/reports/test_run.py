@@ -23,7 +23,7 @@ from hy3dgen.reports.run import (
     read_report,
 )
 from hy3dgen.reports.text import describe, summary
-from hy3dgen.runtime.stages import STAGE_NAMES, StageRecord
+from hy3dgen.runtime.stages import STAGE_NAMES, Decision, StageRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
@@ -50,6 +50,7 @@ def report() -> dict[str, Any]:
     record.decide("attention slicing", False, "SDPA is leaner")
     record.figures.update(finished=True, points=np.int64(7))
     circumstances = Circumstances(
+        techniques=[Decision("3 input size cap", True, "reduced")],
         command=["color.py", "--input", "mug.png"],
         machine={"device": "CPU, 2 cores", "system": "Linux", "python": "3.11", "torch": "2.13"},
     )
