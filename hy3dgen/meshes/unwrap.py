@@ -13,6 +13,7 @@ import numpy as np
 
 from hy3dgen.errors import MeshError, UsageError
 from hy3dgen.meshes.cleanup import check
+from hy3dgen.meshes.jit import compiled
 from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.meshes.normals import vertex_normals
 from hy3dgen.meshes.topology import (
@@ -190,34 +191,36 @@ def texel_layers(uv: np.ndarray, faces: np.ndarray, size_px: int) -> np.ndarray:
 
     Exact integers on 1/256 texel with a fill rule, so neighbours never both take the texels on their common edge.
     """
-    grid = np.round(uv.astype(np.float64) * size_px * 256).astype(np.int64)[faces]
-    turn = _cross2(grid[:, 1] - grid[:, 0], grid[:, 2] - grid[:, 0])
-    grid = np.where((turn < 0)[:, None, None], grid[:, [0, 2, 1]], grid)[turn != 0]
-    low = np.clip(-(-(grid.min(1) - 128) // 256), 0, size_px)
-    high = np.clip((grid.max(1) - 128) // 256 + 1, low, size_px)
-    wide = high - low
-    pixels = wide[:, 0] * wide[:, 1]
-    layers = np.zeros(size_px * size_px, np.int32)
-    ends = np.cumsum(pixels)
-    start = 0
-    while start < len(grid):  # some million face-texel pairs at a time
-        stop = max(int(np.searchsorted(ends, (ends[start - 1] if start else 0) + 2_000_000)), start + 1)
-        index = np.repeat(np.arange(start, stop), pixels[start:stop])
-        offset = np.arange(len(index)) - np.repeat(ends[start:stop] - pixels[start:stop], pixels[start:stop])
-        offset += ends[start - 1] if start else 0
-        column = low[index, 0] + offset % wide[index, 0]
-        row = low[index, 1] + offset // wide[index, 0]
-        point = np.stack([column, row], 1) * 256 + 128
-        inside = np.ones(len(index), bool)
-        for corner in range(3):
-            a, b = grid[index, corner], grid[index, (corner + 1) % 3]
-            side = b - a
-            mine = (side[:, 1] > 0) | ((side[:, 1] == 0) & (side[:, 0] < 0))
-            inside &= _cross2(side, point - a) + mine > 0
-        layers += np.bincount((row * size_px + column)[inside], minlength=size_px * size_px).astype(np.int32)
-        start = stop
-    return layers.reshape(size_px, size_px)
+    grid = np.round(uv.astype(np.float64) * size_px * 256).astype(np.int64)
+    layers = np.zeros((size_px, size_px), np.int32)
+    _add_layers(grid, faces, layers)
+    return layers
 
 
-def _cross2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+@compiled
+def _add_layers(grid, faces, layers):
+    """Add 1 at the texels of every face. grid: (V, 2) int64 corners in 1/256 texel, texel centres at 256 i + 128."""
+    size = layers.shape[0]
+    for f in range(len(faces)):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        ax, ay, bx, by, cx, cy = grid[a, 0], grid[a, 1], grid[b, 0], grid[b, 1], grid[c, 0], grid[c, 1]
+        turn = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if turn == 0:
+            continue
+        if turn < 0:
+            bx, by, cx, cy = cx, cy, bx, by
+        left, right = max(-((128 - min(ax, bx, cx)) // 256), 0), min((max(ax, bx, cx) - 128) // 256 + 1, size)
+        low, high = max(-((128 - min(ay, by, cy)) // 256), 0), min((max(ay, by, cy) - 128) // 256 + 1, size)
+        for row in range(low, high):
+            y = row * 256 + 128
+            for column in range(left, right):
+                x = column * 256 + 128
+                if _owns(ax, ay, bx, by, x, y) and _owns(bx, by, cx, cy, x, y) and _owns(cx, cy, ax, ay, x, y):
+                    layers[row, column] += 1
+
+
+@compiled
+def _owns(ax, ay, bx, by, x, y):
+    """Whether a point lies left of the line from a to b, or on it where the rule gives the line to this side."""
+    side = (bx - ax) * (y - ay) - (by - ay) * (x - ax)
+    return side > 0 or (side == 0 and (by > ay or (by == ay and bx < ax)))
