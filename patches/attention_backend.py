@@ -12,13 +12,15 @@ from __future__ import annotations
 import libcst as cst
 
 from tools.patching.model import Place
-from tools.patching.syntax import DoesNotFit, Source, find_all, has_name
+from tools.patching.syntax import DoesNotFit, Source, dotted, find_all, has_name
 
 BOUND = "scaled_dot_product_attention"
 CHOOSER = "attention_from_environment"
 CODE = f'''\
 def {CHOOSER}(bound):
     """The attention that ATTN_BACKEND names, on (batch, heads, tokens, width); `bound` for 'auto'."""
+    import os
+
     name = os.environ.get("ATTN_BACKEND", "auto")
     if name == "auto":
         return bound
@@ -30,6 +32,8 @@ def {CHOOSER}(bound):
         from xformers.ops import memory_efficient_attention
 
         def with_xformers(q, k, v, **kwargs):
+            if any(value is not None and value is not False and value != 0.0 for value in kwargs.values()):
+                return bound(q, k, v, **kwargs)  # masks and the like: not translated
             parts = (part.transpose(1, 2).contiguous() for part in (q, k, v))
             return memory_efficient_attention(*parts).transpose(1, 2)
 
@@ -47,7 +51,9 @@ def {CHOOSER}(bound):
 
 def _binds(node: cst.CSTNode) -> bool:
     """Whether a statement at module level gives the attention function its name."""
-    if isinstance(node, cst.ClassDef | cst.FunctionDef):
+    if isinstance(node, cst.FunctionDef):
+        return node.name.value == BOUND
+    if isinstance(node, cst.ClassDef):
         return False
     targets = [t.target for a in find_all(node, cst.Assign) for t in a.targets]
     if any(isinstance(target, cst.Name) and target.value == BOUND for target in targets):
@@ -62,10 +68,9 @@ def _aliases(node: cst.ImportFrom) -> list[cst.ImportAlias]:
 
 def edit(source: Source) -> None:
     """Rebind the name behind the last statement at module level that binds it."""
+    if not any(_binds(node) for node in source.module.body):
+        _bind(source)
     bindings = [node for node in source.module.body if _binds(node)]
-    if not bindings:
-        nearest = "it is used without being bound here" if has_name(source.module, BOUND) else None
-        raise DoesNotFit(f"{BOUND} is not bound at module level", nearest)
     last = source.mark(bindings[-1])
     first, *rest = source.statements(CODE)
     blank = [cst.EmptyLine(indent=False)] * 2
@@ -73,7 +78,21 @@ def edit(source: Source) -> None:
     body = list(source.module.body)
     new = [first.with_changes(leading_lines=blank), *rest]
     source.module = source.module.with_changes(body=[*body[:at], *new, *body[at:]])
-    source.ensure_import("os")
+
+
+def _bind(source: Source) -> None:
+    """Give a module that calls torch's function by its full name a name of its own for it."""
+    calls = source.calls(source.module, BOUND)
+    torchs = [call for call in calls if dotted(call.func) in (f"F.{BOUND}", f"torch.nn.functional.{BOUND}")]
+    if not torchs:
+        nearest = f"{dotted(calls[0].func)}(...)" if calls else None
+        raise DoesNotFit(f"{BOUND} is neither bound at module level nor called as torch's", nearest)
+    source.mark(torchs[0])
+    full = source.module.code_for_node(torchs[0].func)
+    for _ in torchs:
+        named = next(call for call in source.calls(source.module, BOUND) if dotted(call.func) != BOUND)
+        source.replace(named, named.with_changes(func=cst.Name(BOUND)))
+    source.insert_after_imports(f"{BOUND} = {full}\n")
 
 
 def broken(source: Source) -> str | None:

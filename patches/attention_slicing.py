@@ -11,25 +11,26 @@ matrices: more memory, not less. So it is switched on only for a torch that has 
 
 from __future__ import annotations
 
-from patches._diffusion_stages import DELIGHT, VIEWS, made_pipeline
+from patches._diffusion_stages import DELIGHT, VIEWS, calls_one_of, lacking
 from tools.patching.model import Place
-from tools.patching.syntax import Source, holds_call
+from tools.patching.syntax import Source
+
+SLICES = calls_one_of("enable_attention_slicing", "set_attention_slice")
 
 
 def _place(file: str, class_name: str) -> Place:
     def edit(source: Source) -> None:
-        statement, target, _ = made_pipeline(source, class_name)
-        source.insert(
-            statement,
-            'if not hasattr(torch.nn.functional, "scaled_dot_product_attention"):\n'
-            f"    {target}.enable_attention_slicing()\n",
-        )
+        while pending := lacking(source, class_name, SLICES):
+            statement, target, _ = pending[0]
+            source.insert(
+                statement,
+                'if not hasattr(torch.nn.functional, "scaled_dot_product_attention"):\n'
+                f"    {target}.enable_attention_slicing()\n",
+            )
         source.ensure_import("torch")
 
     def broken(source: Source) -> str | None:
-        if holds_call(source.method(class_name, "__init__"), "enable_attention_slicing"):
-            return None
-        return f"{class_name}.__init__ never slices attention"
+        return f"{class_name}.__init__ never slices attention" if lacking(source, class_name, SLICES) else None
 
     return Place(file, edit, broken)
 

@@ -13,23 +13,49 @@ from __future__ import annotations
 import libcst as cst
 
 from tools.patching.model import Place
-from tools.patching.syntax import DoesNotFit, Source, calls_of, dotted, keyword, parameters
+from tools.patching.syntax import (
+    DoesNotFit,
+    Source,
+    calls_of,
+    dotted,
+    find_all,
+    has_name,
+    keyword,
+    last_name,
+    parameters,
+)
 
 CLASS = "HierarchicalVolumeDecoding"
 
 
+COORDINATE = ("resolution", "size", "bbox", "bound", "min", "max", "step", "cell")
+FLOATS = ("float32", "float", "float16", "float64", "half")
+VALUES = ("logit", "latent", "feature", "value")
+
+
 def _rounded(source: Source) -> list[cst.Call]:
-    """Calls of torch.tensor whose dtype is that of a local tensor (not of an argument such as the latents)."""
+    """Calls that make a tensor of a coordinate with the type of a local tensor (not of an argument or of values)."""
     method = source.method(CLASS, "__call__")
-    given = set(parameters(method)) | {param.name.value for param in method.params.kwonly_params}
+    given = {*parameters(method), *(param.name.value for param in method.params.kwonly_params)}
     found = []
-    for call in calls_of(method, "tensor"):
+    for call in [*calls_of(method, "tensor"), *calls_of(method, "as_tensor")]:
         arg = keyword(call, "dtype")
-        name = dotted(arg.value) if arg is not None else ""
-        owner = name.removesuffix(".dtype")
-        if name.endswith(".dtype") and "." not in owner and owner not in given:
+        if arg is None or not call.args:
+            continue
+        integer = last_name(arg.value) in ("long", "int", "int32", "int64") and _is_coordinate(call.args[0])
+        owner = arg.value.value if last_name(arg.value) == "dtype" and isinstance(arg.value, cst.Attribute) else None
+        if isinstance(owner, cst.Subscript):
+            owner = owner.value
+        local = isinstance(owner, cst.Name) and owner.value not in given
+        values = isinstance(owner, cst.Name) and any(part in owner.value.lower() for part in VALUES)
+        if integer or (local and not values):
             found.append(call)
     return found
+
+
+def _is_coordinate(arg: cst.Arg) -> bool:
+    names = [node.value.lower() for node in find_all(arg, cst.Name)]
+    return any(part in name for name in names for part in COORDINATE)
 
 
 def edit(source: Source) -> None:
@@ -45,12 +71,14 @@ def edit(source: Source) -> None:
 
 
 def broken(source: Source) -> str | None:
-    """Some coordinates are float32 by name, none has the type of an index tensor."""
+    """No coordinate has the type of an index tensor, and something in the method makes them floating-point numbers."""
     method = source.method(CLASS, "__call__")
-    kinds = [dotted(arg.value) for call in calls_of(method, "tensor") if (arg := keyword(call, "dtype")) is not None]
     if _rounded(source):
         return "coordinates have an integer type"
-    return None if "torch.float32" in kinds or "torch.float" in kinds else "no float32 coordinates"
+    kinds = [dotted(arg.value) for call in calls_of(method, "tensor") if (arg := keyword(call, "dtype")) is not None]
+    given = set(parameters(method))
+    floats = any(has_name(method, name) for name in FLOATS) or any(kind.split(".")[0] in given for kind in kinds)
+    return None if floats else "no float32 coordinates"
 
 
 PLACES = [Place("hy3dgen/shapegen/models/autoencoders/volume_decoders.py", edit, broken)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import libcst as cst
 
 from tools.patching.model import Place
-from tools.patching.syntax import DoesNotFit, Source, find_all, has_name, holds_call, parameters
+from tools.patching.syntax import DoesNotFit, Source, dotted, find_all, holds_call, parameters
 
 CLASS = "BackgroundRemover"
 NAME = "preprocess_image_size"
@@ -31,25 +31,29 @@ def {NAME}(image, max_size=1024):
 '''
 
 
-def _function(source: Source) -> bool:
+def _bound(source: Source) -> bool:
+    """Whether the file has the function, its own or imported: a fork's own one is called as it is."""
+    for alias in find_all(source.module, cst.ImportAlias):
+        if dotted(alias.asname.name if alias.asname else alias.name) == NAME:
+            return True
     return any(node.name.value == NAME for node in find_all(source.module, cst.FunctionDef))
 
 
 def edit(source: Source) -> None:
     """Add the function behind the imports, and its call first in `__call__`."""
     call = source.method(CLASS, "__call__")
-    names = parameters(call)
+    names = [*parameters(call), *(param.name.value for param in call.params.kwonly_params)]
     if len(names) < 2:
         raise DoesNotFit(f"{CLASS}.__call__ takes no picture")
     if not holds_call(call, NAME):
         source.insert_at_top(call, f"{names[1]} = {NAME}({names[1]})\n")
-    if not _function(source):
+    if not _bound(source):
         source.insert_after_imports(FUNCTION)
 
 
 def broken(source: Source) -> str | None:
     """The function is there (defined or imported) and the remover calls it."""
-    if not _function(source) and not has_name(source.module, NAME):
+    if not _bound(source):
         return f"no {NAME}"
     return None if holds_call(source.method(CLASS, "__call__"), NAME) else f"{CLASS}.__call__ does not call {NAME}"
 

@@ -10,25 +10,52 @@ Text states of the paint network are learned parameters, so the result keeps its
 
 from __future__ import annotations
 
-from patches._diffusion_stages import VIEWS, made_pipeline
+import libcst as cst
+
+from patches._diffusion_stages import VIEWS, made_pipelines
 from tools.patching.model import Place
-from tools.patching.syntax import Source, keyword
+from tools.patching.syntax import DoesNotFit, Source, dotted, find_all, keyword, walk
 
 FILE, CLASS = VIEWS
 PARTS = ("text_encoder", "tokenizer")
 
 
+def _absent(source: Source, call: cst.Call) -> list[str]:
+    """The parts that a loading call is not told about; a dictionary that it is given may hold them."""
+    inside: list[cst.CSTNode] = [arg.value for arg in call.args if arg.star == "**"]
+    starred = {dotted(node) for node in inside} - {""}
+    for assign in find_all(source.method(CLASS, "__init__"), cst.Assign):
+        for target in assign.targets:
+            base = target.target.value if isinstance(target.target, cst.Subscript) else target.target
+            if dotted(base) in starred:
+                inside += [assign.value, target.target]
+    named = {node.raw_value for root in inside for node in walk(root) if isinstance(node, cst.SimpleString)}
+    named |= {arg.keyword.value for root in inside for arg in find_all(root, cst.Arg) if arg.keyword is not None}
+    return [part for part in PARTS if keyword(call, part) is None and part not in named]
+
+
+def _calls(source: Source) -> list[cst.Call]:
+    return [call for _, _, calls in made_pipelines(source, CLASS) for call in calls]
+
+
+def _own(call: cst.Call) -> list[str]:
+    """The parts that a fork passes of its own."""
+    return [part for part in PARTS if (arg := keyword(call, part)) is not None and dotted(arg.value) != "None"]
+
+
 def edit(source: Source) -> None:
     """Pass None for both parts."""
-    _, _, call = made_pipeline(source, CLASS)
-    source.add_arguments(call, *((part, "None") for part in PARTS if keyword(call, part) is None))
+    own = [part for call in _calls(source) for part in _own(call)]
+    if own:
+        raise DoesNotFit(f"{CLASS}.__init__ passes a {own[0]} of its own")
+    while pending := [call for call in _calls(source) if _absent(source, call)]:
+        source.add_arguments(pending[0], *((part, "None") for part in _absent(source, pending[0])))
 
 
 def broken(source: Source) -> str | None:
-    """Both parts are given to from_pretrained."""
-    _, _, call = made_pipeline(source, CLASS)
-    missing = [part for part in PARTS if keyword(call, part) is None]
-    return f"from_pretrained loads {' and '.join(missing)}" if missing else None
+    """Neither part is loaded by any from_pretrained."""
+    loaded = [part for call in _calls(source) for part in (*_absent(source, call), *_own(call))]
+    return f"from_pretrained loads {' and '.join(loaded)}" if loaded else None
 
 
 PLACES = [Place(FILE, edit, broken)]

@@ -16,8 +16,17 @@ from tools.patching.syntax import Source, find_all
 TEXT = (cst.SimpleString, cst.FormattedString, cst.ConcatenatedString)
 
 
+def _is_text(node: cst.CSTNode | None) -> bool:
+    """A literal, or one that is formatted or joined: `"..." % x`, `"...".format(x)`, `"..." + x`."""
+    if isinstance(node, cst.BinaryOperation):
+        return _is_text(node.left) or (isinstance(node.operator, cst.Add) and _is_text(node.right))
+    if isinstance(node, cst.Call):
+        return isinstance(node.func, cst.Attribute) and _is_text(node.func.value)
+    return isinstance(node, TEXT)
+
+
 def _raised(source: Source) -> list[cst.Raise]:
-    return [node for node in find_all(source.module, cst.Raise) if isinstance(node.exc, TEXT)]
+    return [node for node in find_all(source.module, cst.Raise) if _is_text(node.exc)]
 
 
 def _place(file: str, class_name: str) -> Place:
@@ -27,12 +36,11 @@ def _place(file: str, class_name: str) -> Place:
             source.mark(raised[0])
             text = raised[0].exc
             assert isinstance(text, cst.BaseExpression)
-            # Parentheses of the string become those of the call.
-            argument = text.with_changes(lpar=[], rpar=[]) if not isinstance(text, cst.ConcatenatedString) else text
-            call = cst.Call(func=cst.Name("ValueError"), args=[cst.Arg(argument)])
-            source.replace(
-                raised[0], raised[0].with_changes(exc=call, whitespace_after_raise=cst.SimpleWhitespace(" "))
-            )
+            if "\n" not in source.module.code_for_node(text):
+                text = text.with_changes(lpar=text.lpar[:-1], rpar=text.rpar[1:])  # the call's own take their place
+            call = cst.Call(func=cst.Name("ValueError"), args=[cst.Arg(text)])
+            space = cst.SimpleWhitespace(" ")
+            source.replace(raised[0], raised[0].with_changes(exc=call, whitespace_after_raise=space))
 
     def broken(source: Source) -> str | None:
         source.class_(class_name)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from patches._diffusion_stages import DELIGHT, VIEWS
 from tools.patching.model import Place
-from tools.patching.syntax import DoesNotFit, Source, assignments, has_name
+from tools.patching.syntax import DoesNotFit, Source, assignments, holds_call
 
 FLAG = "HY3DGEN_COMPILE"
 
@@ -29,7 +29,7 @@ def _place(file: str, class_name: str, owner: str, module: str) -> Place:
 
     def broken(source: Source) -> str | None:
         init = source.method(class_name, "__init__")
-        return None if has_name(init, "compile") else f"{class_name} does not read {FLAG}"
+        return None if holds_call(init, "compile") else f"{class_name} does not read {FLAG}"
 
     return Place(file, edit, broken)
 

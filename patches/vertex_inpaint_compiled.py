@@ -14,53 +14,62 @@ from __future__ import annotations
 import libcst as cst
 
 from tools.patching.model import Place
-from tools.patching.syntax import DoesNotFit, Source, dotted, find_all
+from tools.patching.syntax import DoesNotFit, Source, dotted, find_all, has_name
 
 MODULE, NAME = "mesh_processor", "meshVerticeInpaint"
 
 
-def _imports(source: Source, *, relative: bool) -> list[cst.SimpleStatementLine]:
+def _imports(source: Source, *, inside: bool) -> list[cst.SimpleStatementLine]:
+    """Statements that import the function from the package's own file (inside), or from the one at top level."""
     found = []
     for statement in find_all(source.module, cst.SimpleStatementLine):
         for small in statement.body:
-            if (
-                isinstance(small, cst.ImportFrom)
-                and dotted(small.module) == MODULE
-                and bool(small.relative) == relative
-            ):
+            if not isinstance(small, cst.ImportFrom) or isinstance(small.names, cst.ImportStar):
+                continue
+            own = bool(small.relative) or "." in dotted(small.module)
+            names = [alias.evaluated_name for alias in small.names]
+            if dotted(small.module).split(".")[-1] == MODULE and NAME in names and own == inside:
                 found.append(statement)
     return found
 
 
 def edit(source: Source) -> None:
     """Try the compiled module first."""
-    statements = [s for s in source.module.body if s in _imports(source, relative=True)]
+    statements = _imports(source, inside=True)
     if not statements:
-        raise DoesNotFit(f"{NAME} is not imported relatively from .{MODULE} at module level")
+        others = [node for node in find_all(source.module, cst.ImportFrom) if has_name(node, MODULE)]
+        nearest = source.module.code_for_node(others[0]) if others else None
+        raise DoesNotFit(f"{NAME} is not imported from .{MODULE}", nearest)
     statement = source.mark(statements[0])
-    assert isinstance(statement, cst.SimpleStatementLine)
-    line = source.module.code_for_node(statement.with_changes(leading_lines=[])).strip()
-    compiled = line.replace(f"from .{MODULE}", f"from {MODULE}", 1)
-    guarded = (
-        "try:\n"
-        f"    {compiled}\n"
+    small = next(s for s in statement.body if isinstance(s, cst.ImportFrom) and has_name(s, NAME))
+    top = small.with_changes(relative=[], module=cst.Name(MODULE), semicolon=cst.MaybeSentinel.DEFAULT)
+    if isinstance(top.whitespace_after_from, cst.SimpleWhitespace) and not top.whitespace_after_from.value:
+        top = top.with_changes(whitespace_after_from=cst.SimpleWhitespace(" "))
+    alone = statement.with_changes(
+        body=[top], leading_lines=[], trailing_whitespace=cst.TrailingWhitespace(newline=cst.Newline())
+    )
+    (guarded,) = source.statements(
+        "try:\n    pass\n"
         "except ImportError:\n"
-        f"    {line}\n"
         "    logging.getLogger(__name__).warning(\n"
         f'        "the compiled {MODULE} is not installed: vertex inpainting takes about 500 times longer"\n'
         "    )\n"
     )
-    first, *rest = source.statements(guarded)
-    first = first.with_changes(leading_lines=statement.leading_lines)
-    body = list(source.module.body)
-    at = body.index(statement)
-    source.module = source.module.with_changes(body=[*body[:at], first, *rest, *body[at + 1 :]])
+    assert isinstance(guarded, cst.Try)
+    handler = guarded.handlers[0]
+    fallback = [statement.with_changes(leading_lines=[]), *handler.body.body]
+    guarded = guarded.with_changes(
+        leading_lines=statement.leading_lines,
+        body=guarded.body.with_changes(body=[alone]),
+        handlers=[handler.with_changes(body=handler.body.with_changes(body=fallback))],
+    )
+    source.replace(statement, guarded)
     source.ensure_import("logging")
 
 
 def broken(source: Source) -> str | None:
     """The module at top level is imported."""
-    return None if _imports(source, relative=False) else f"the compiled {MODULE} is never imported"
+    return None if _imports(source, inside=False) else f"the compiled {MODULE} is never imported"
 
 
 PLACES = [Place("hy3dgen/texgen/differentiable_renderer/mesh_render.py", edit, broken)]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -82,7 +84,7 @@ def _text(lines: list[bytes]) -> list[str]:
     return [line.decode() for line in lines]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), variant=st.sampled_from(sorted(trees.VARIANTS)))
 def test_moved_lines_and_comments_do_not_matter(tmp_path_factory, data, variant):
     """Blank and comment lines anywhere between statements: all fit, apply is idempotent, comments survive."""
@@ -285,9 +287,16 @@ def test_damaged_store_is_refused(tmp_path, capsys):
 # what the patched code does ----------------------------------------------------------------------------------------
 
 
+@functools.cache
+def patched_files() -> dict[str, bytes]:
+    """The official tree with every patch, as one run leaves it in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run_all(Tree(make(Path(folder))), load_all()).now
+
+
 def patched(tmp_path: Path, name: str, **modules: types.ModuleType) -> dict[str, object]:
     """Names defined by a patched file, run with stand-ins for the modules it imports."""
-    source = run_all(Tree(make(tmp_path)), load_all()).now[name].decode()
+    source = patched_files()[name].decode()
     saved = {key: sys.modules.get(key) for key in modules}
     sys.modules.update(modules)
     try:

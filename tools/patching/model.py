@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -58,6 +59,7 @@ class Work:
     before: dict[str, bytes] = field(default_factory=dict)
     now: dict[str, bytes] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    lines: bool = False  # whether findings tell the line, which takes as long as the edits
 
     def read(self, name: str) -> bytes:
         if name not in self.now:
@@ -82,11 +84,11 @@ class Work:
                 return finding
             place.edit(source)
             data = source.module.bytes
-            parse(place.file, data)
             broken = _condition(place, Source(parse(place.file, data)))
             if broken:
                 raise DoesNotFit(f"the edit does not take: {broken}")
-            finding.line = source.line()
+            if self.lines:
+                finding.line = self._line(place.file, source.line())
             self.now[place.file] = data
             finding.state = APPLIES
         except DoesNotFit as error:
@@ -95,7 +97,19 @@ class Work:
             finding.why = f"refused: {error}"
         except RecursionError:
             finding.why = f"{place.file} is nested too deeply to be edited"
+        except Exception as error:  # noqa: BLE001 - code of unknown shape: a patch that stumbles must not stop the rest
+            finding.why = f"the patch cannot read this code ({type(error).__name__}: {error}); please report it"
         return finding
+
+    def _line(self, name: str, line: int | None) -> int | None:
+        """A line of a file as edited so far, as the line of the file on disk that it stands at or behind."""
+        if line is None or self.now[name] == self.before[name]:
+            return line
+        old, new = (data.splitlines() for data in (self.before[name], self.now[name]))
+        for _, old_from, old_to, new_from, new_to in difflib.SequenceMatcher(None, old, new, False).get_opcodes():
+            if new_from < line <= new_to:
+                return max(1, min(old_from + line - new_from, old_to))
+        return line
 
 
 def _condition(place: Place, source: Source) -> str | None:
@@ -103,6 +117,8 @@ def _condition(place: Place, source: Source) -> str | None:
         return place.broken(source)
     except DoesNotFit as error:
         return str(error)
+    except Exception as error:  # noqa: BLE001 - as in Work._place
+        return f"the patch cannot read this code ({type(error).__name__}: {error}); please report it"
 
 
 def series(folder: Path = ROOT / "patches") -> list[str]:
@@ -137,9 +153,9 @@ def read_head(text: str) -> dict[str, str]:
     return head
 
 
-def run_all(tree: Tree, patches: Iterable[Patch]) -> Work:
-    """Apply patches in order, in memory."""
-    work = Work(tree)
+def run_all(tree: Tree, patches: Iterable[Patch], *, lines: bool = False) -> Work:
+    """Apply patches in order, in memory; with ``lines``, findings tell where."""
+    work = Work(tree, lines=lines)
     for patch in patches:
         work.run(patch)
     return work
