@@ -3,25 +3,29 @@
     python tools/patches.py check TREE
 
 TREE is any folder that holds hy3dgen/, under git or not. Exit codes: 0 all fit, 1 some do not, 2 usage or a damaged or
-locally changed tree, 3 not an upstream tree.
+locally changed tree, 3 not an upstream tree, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FITS, SOME_DO_NOT, USAGE, NOT_UPSTREAM = 0, 1, 2, 3
+USAGE, NOT_UPSTREAM, INTERRUPTED = 2, 3, 130
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     args = build_parser().parse_args(argv)
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
+    # First, even if it is there already: this script's own folder, where `patches` is a file, must not come before it.
+    sys.path.insert(0, str(ROOT))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # paths that the terminal's encoding cannot show
     try:
         import libcst  # noqa: F401
     except ImportError:
@@ -38,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     except TreeError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
+    except KeyboardInterrupt:
+        print("interrupted; if files were changed already, 'revert' undoes it", file=sys.stderr)
+        return INTERRUPTED
     except (OSError, json.JSONDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE

@@ -41,14 +41,19 @@ def run(args: argparse.Namespace) -> int:
         tree = Tree(args.tree)
     except TreeError as error:
         raise NotUpstream(str(error)) from error
+    if tree.ours():
+        raise NotUpstream(f"{tree.root} is the project that these patches come from; it has the techniques already")
+    if args.verb == "revert":
+        return revert(tree, force=args.force)
+    if not tree.known() and not getattr(args, "force", False):
+        hint = "; --force applies all the same" if args.verb == "apply" else ""
+        raise NotUpstream(f"{tree.root} does not look like an upstream tree: its classes are not there{hint}")
     if args.verb == "check":
         return check(tree, patches)
     if args.verb == "export":
         return export(tree, patches, args.out)
     if args.verb == "apply":
         return apply(tree, patches, force=args.force)
-    if args.verb == "revert":
-        return revert(tree, force=args.force)
     if args.verb == "verify":
         return show_verify(tree, patches)
     return record(tree, patches, args.name)
@@ -71,7 +76,7 @@ def show_list(patches: list[Patch]) -> int:
 
 def check(tree: Tree, patches: list[Patch]) -> int:
     """Print what each patch would do; changes nothing."""
-    work = run_all(tree, patches)
+    work = run_all(tree, patches, lines=True)
     _print(work.findings)
     return _code(work.findings)
 
@@ -79,6 +84,9 @@ def check(tree: Tree, patches: list[Patch]) -> int:
 def export(tree: Tree, patches: list[Patch], out: Path) -> int:
     """Write one diff a patch, each made on top of those before it."""
     out.mkdir(parents=True, exist_ok=True)
+    for stale in out.glob("[0-9][0-9][0-9][0-9]-*.patch"):
+        if diffs.AUTHOR in stale.read_bytes()[:200]:
+            stale.unlink()  # of an earlier export: `git am DIR/*.patch` would take it too
     work, messages = Work(tree), []
     for patch in patches:
         before = dict(work.now)
@@ -106,8 +114,6 @@ def apply(tree: Tree, patches: list[Patch], *, force: bool) -> int:
     work = run_all(tree, patches)
     changed = work.changed()
     if not force:
-        if not tree.known():
-            raise NotUpstream(f"{tree.root} does not look like an upstream tree; --force applies all the same")
         known = store.files()
         touched = store.foreign_changes() + [name for name in tree.dirty(sorted(changed)) if name not in known]
         if touched:
@@ -116,8 +122,13 @@ def apply(tree: Tree, patches: list[Patch], *, force: bool) -> int:
             )
     if changed:
         store.save(work.before, changed)
-        for name, data in changed.items():
-            tree.write(name, data)
+        for number, (name, data) in enumerate(changed.items()):
+            try:
+                tree.write(name, data)
+            except TreeError as error:
+                raise TreeError(
+                    f"{error}; {number} of {len(changed)} files were changed, 'revert' undoes it"
+                ) from error
     _print(work.findings)
     print(f"{len(changed)} files changed; 'revert' undoes it" if changed else "nothing to change")
     return _code(work.findings)
@@ -127,15 +138,17 @@ def revert(tree: Tree, *, force: bool) -> int:
     """Restore what `apply` changed and remove the hidden folder."""
     store = Store(tree)
     files = store.files()
-    if not store.exists():
+    if not files:
         print("nothing has been applied here")
+        if store.exists():
+            store.remove()
         return 0
     changed = store.foreign_changes()
     if changed and not force:
         raise TreeError(f"{', '.join(changed)} changed after 'apply'; --force restores the originals all the same")
     originals = {name: store.original(name) for name in files}
     for name, data in originals.items():
-        tree.write(name, data)
+        tree.write(name, data, files[name]["mode"])
     store.remove()
     print(f"{len(files)} files restored")
     return 0

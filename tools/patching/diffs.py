@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from email.header import Header
 
+AUTHOR = b"Hunyuan3D low-VRAM patches <patches@localhost>"
 DATE = "Thu, 1 Jan 2026 00:00:00 +0000"  # fixed: the same tree gives the same files
 
 
@@ -37,7 +38,7 @@ def mail(number: int, total: int, subject: str, body: str, files: dict[str, tupl
     head = "\n".join(
         [
             "From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001",
-            "From: Hunyuan3D low-VRAM patches <patches@localhost>",
+            f"From: {AUTHOR.decode()}",
             f"Date: {DATE}",
             f"Subject: [PATCH {number}/{total}] {_header(subject)}",
             "MIME-Version: 1.0",
