@@ -28,6 +28,7 @@ def generate(
     prompt: str | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
+    keep: str | Path | None = None,
     models: Models | None = None,
     listener: Listener | None = None,
     cancel_event: CancelEvent | None = None,
@@ -40,6 +41,7 @@ def generate(
     prompt: words to make the front picture from, instead of ``image``
     output: a file ending in .glb, .obj, .ply or .stl, or a folder; None writes nothing. As on the command line a
         preview and a report are written beside it, and an existing name gets a number unless ``overwrite``
+    keep: a folder for the results of stages; a later call with the same inputs goes on after the last good one
     models: loaded models to use again (``hy3dgen.jobs.models.Models``); their options are used, so give no others
     listener: called with the StageRecord at every start, step, warning and end of a stage
     cancel_event: anything with ``is_set()``; stops the job within one step with Cancelled
@@ -70,7 +72,9 @@ def generate(
         outputs = Outputs(output=Path(output), overwrite=overwrite, with_preview=chosen.options.preview)
         outputs.check()
         target = outputs.target(task)
-    return run_task(task, chosen, target, Surroundings(listener=listener, cancel_event=cancel_event))
+    folder = None if keep is None else Path(keep)
+    around = Surroundings(listener=listener, cancel_event=cancel_event, keep=folder)
+    return run_task(task, chosen, target, around)
 
 
 def _name(pictures: Mapping[str, Any], mesh: str | Path | Mesh | None, prompt: str | None) -> str:

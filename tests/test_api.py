@@ -69,6 +69,13 @@ def test_a_listener_hears_and_an_event_stops_within_one_step(models: Models) -> 
     assert hy3dgen.generate(draw_mug(), models=models).mesh is not None, "the models still work"
 
 
+def test_kept_stages_are_taken_up_by_a_later_call(models: Models, tmp_path: Path) -> None:
+    first = hy3dgen.generate(draw_mug(), models=models, keep=tmp_path)
+    again = hy3dgen.generate(draw_mug(), models=models, keep=tmp_path)
+    assert first.resumed == () and again.resumed == ("cutout", "latents", "mesh", "unwrapped", "texture")
+    assert np.array_equal(first.mesh.texture, again.mesh.texture)  # type: ignore[arg-type]
+
+
 def test_unknown_options_and_clashes_are_refused(models: Models) -> None:
     with pytest.raises(TypeError, match="did you mean 'octree_resolution'"):
         hy3dgen.generate(draw_mug(), octree_resolutoin=3)

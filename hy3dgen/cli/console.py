@@ -80,7 +80,10 @@ class Console:
             self._show_line(record)
 
     def new_item(self, words: str) -> None:
-        """A new input begins: its stages start a fresh list."""
+        """A new input begins: its stages start a fresh list, and the bars of the one before go."""
+        if self._progress is not None:
+            for bar in self._bars.values():
+                self._progress.remove_task(bar)
         self._bars.clear()
         self._records.clear()
         self._said.clear()

@@ -192,6 +192,8 @@ def _many(order: Order, models: Models, around: Surroundings, console: Console) 
     def ends(outcome: Outcome, result: Result | None) -> None:
         if outcome.error is not None:
             console.problem(outcome.error, f"{outcome.task.name}: ")
+        if outcome.report:
+            console.say(f"{summary(outcome.report)} · {outcome.seconds:.1f} s")
         for path in outcome.outputs:
             console.result(path)
         sheets.add(outcome.task, result)

@@ -53,6 +53,19 @@ def test_a_terminal_gets_bars() -> None:
     assert shown.count("\n") < 40
 
 
+def test_a_batch_on_a_terminal_shows_the_bars_of_one_input_at_a_time() -> None:
+    """The bars of all inputs piled up until the terminal was full."""
+    stream = Terminal()
+    console = Console(error_stream=stream)
+    with console:
+        for name in "abc":
+            console.new_item(name)
+            with recording(listener=console), stage("denoise"):
+                pass
+        assert console._progress is not None
+        assert len(console._progress.tasks) == 1
+
+
 def test_quiet_is_silent_but_for_errors_and_results(capsys: pytest.CaptureFixture[str]) -> None:
     stream = io.StringIO()
     console = Console(quiet=True, error_stream=stream)

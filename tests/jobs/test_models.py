@@ -1,0 +1,93 @@
+"""Which model runs: what was asked for, else the best that is here, else the built-in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hy3dgen.errors import UsageError, WeightsNotFoundError
+from hy3dgen.jobs.models import AUTO_ORDER, AUTO_ORDER_MANY_VIEWS, Models, choose, filled, weights_sha256
+from hy3dgen.jobs.options import JobOptions
+from hy3dgen.runtime.files import sha256_of_file
+from hy3dgen.weights import catalogue
+
+
+@pytest.fixture(autouse=True)
+def models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HY3DGEN_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+def put(folder: Path, name: str) -> None:
+    """Empty files where the weights of a model would lie."""
+    entry = catalogue.entry(name)
+    for file in entry.files:
+        path = folder / str(entry.repo) / entry.subfolder / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def test_auto_takes_the_best_that_is_here_and_never_downloads(models_folder: Path) -> None:
+    assert choose("auto") == choose("auto", many_views=True) == "nano"
+    put(models_folder, "2mini")
+    assert choose("auto") == "2mini"
+    put(models_folder, "2")
+    put(models_folder, "2mv-turbo")
+    assert choose("auto") == "2"
+    assert choose("auto", many_views=True) == "2mv-turbo", "several views want a model that looks at them all"
+    assert set(AUTO_ORDER) | set(AUTO_ORDER_MANY_VIEWS) | {"nano"} == set(catalogue.names("shape"))
+
+
+def test_what_was_asked_for_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose("2-turbo") == "2-turbo"
+    assert choose("owner/model") == "owner/model"
+    assert choose("~/mine") == str(Path("~/mine").expanduser())
+
+
+def test_painting_is_the_default_only_where_its_weights_are(models_folder: Path) -> None:
+    entry = catalogue.entry("2")
+    assert filled(JobOptions(), entry).texture == "project"
+    put(models_folder, "paint")
+    assert filled(JobOptions(), entry).texture == "project", "its light remover is missing"
+    assert filled(JobOptions(delight=False), entry).texture == "paint"
+    put(models_folder, "delight")
+    assert filled(JobOptions(), entry).texture == "paint"
+    assert filled(JobOptions(texture="none"), entry).texture == "none"
+    assert filled(JobOptions(), catalogue.entry("nano")).texture == "project"
+
+
+def test_the_models_defaults_are_the_catalogues() -> None:
+    models = Models(JobOptions(model="nano", device="cpu", steps=3))
+    defaults = catalogue.entry("nano").defaults
+    assert (models.options.steps, models.options.guidance) == (3, defaults.guidance)
+    assert models.options.octree_resolution == defaults.octree_resolution
+    assert models.is_built_in and not models.takes_many_views
+    assert models.compute()["device"] == "cpu" and models.machine()["torch"]
+
+
+def test_nothing_is_loaded_before_it_is_needed_and_then_once() -> None:
+    models = Models(JobOptions(model="nano", device="cpu"))
+    assert models._pipeline is None
+    assert models.shape_pipeline() is models.shape_pipeline()
+    models.forget()
+    assert models._pipeline is None
+
+
+def test_missing_weights_and_back_ends_are_found_at_once() -> None:
+    with pytest.raises(WeightsNotFoundError, match="weights get 2mini"):
+        Models(JobOptions(model="2mini", device="cpu"))
+    with pytest.raises(WeightsNotFoundError, match="--texture project needs none"):
+        Models(JobOptions(model="nano", texture="paint", device="cpu"))
+    with pytest.raises(UsageError):
+        Models(JobOptions(model="nano", device="cpu", attention="flash"))
+
+
+def test_the_hash_of_a_cached_file_is_its_name(tmp_path: Path) -> None:
+    digest = "ab" * 32
+    (tmp_path / digest).write_bytes(b"x")
+    (tmp_path / "plain").write_bytes(b"x")
+    assert weights_sha256(tmp_path / digest) == digest
+    assert weights_sha256(tmp_path / "plain") == sha256_of_file(tmp_path / "plain")
