@@ -1,4 +1,4 @@
-"""Batches: failures stay alone, a cancel ends it, names and kept stages never clash. The jobs themselves are stand-ins."""
+"""Batches: failures stay alone, a cancel ends one, names and kept stages never clash. The jobs are stand-ins."""
 
 from __future__ import annotations
 
