@@ -24,8 +24,8 @@ def table() -> str:
         for group in parser._action_groups:
             for action in group._group_actions:
                 if action.option_strings and action.dest not in ("help", "version"):
-                    row = groups.setdefault(group.title or "", {})
-                    row.setdefault(f"| `{_names(action)}` | {_cell(action.help or '')} |", []).append(script)
+                    rows = groups.setdefault(group.title or "", {})
+                    rows.setdefault(f"| `{_names(action)}` | {_cell(action.help or '')} |", []).append(script)
     lines: list[str] = []
     for title, rows in groups.items():
         lines += [f"### {title.capitalize()}", "", "| option | what it does |", "|---|---|"]
