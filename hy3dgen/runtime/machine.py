@@ -63,6 +63,7 @@ def make_machine(
         speed=speed,
         h2d_bytes_s=data["h2d_gb_s"][speed] * 1e9,
         disk_bytes_s=data["disk_gb_s"] * 1e9,
+        whole_bytes_s=data["whole_gb_s"][speed] * 1e9,
         pin_bytes_s=data["pin_gb_s"] * 1e9,
         host_margin_bytes=data["host_margin_mb"] * MIB,
         slowdown=data["slowdown"][speed],

@@ -34,8 +34,9 @@ class Machine:
 
     kind: 'cuda', 'mps' or 'cpu'; total_bytes, free_bytes: the device's; context_bytes: what the process takes there
     before its first tensor; free_host_bytes: RAM; speed: 'datacentre', 'desktop' or 'laptop';
-    h2d_bytes_s, disk_bytes_s: from host memory, and from the weight file, to the device; pin_bytes_s: into pinned
-    host memory, once before streaming; slowdown: times the seconds of the measured machine;
+    h2d_bytes_s, disk_bytes_s: from pinned host memory, and block by block from the weight file, to the device;
+    whole_bytes_s: a whole network from its mapped file to the device; pin_bytes_s: into pinned host memory, once
+    before streaming; slowdown: times the seconds of the measured machine;
     reserved_factor, reserved_fixed_bytes: what an allocator takes above what is allocated
     """
 
@@ -47,6 +48,7 @@ class Machine:
     speed: str
     h2d_bytes_s: float
     disk_bytes_s: float
+    whole_bytes_s: float
     pin_bytes_s: float
     host_margin_bytes: int
     slowdown: float = 1.0
@@ -59,8 +61,8 @@ class Machine:
 
     def copy_seconds(self, size_bytes: int, placement: Placement) -> float:
         """Time to bring this much to the device."""
-        speed = self.h2d_bytes_s if placement != "disk" else min(self.h2d_bytes_s, self.disk_bytes_s)
-        return size_bytes / speed
+        speeds = {"staged": self.whole_bytes_s, "disk": min(self.h2d_bytes_s, self.disk_bytes_s)}
+        return size_bytes / speeds.get(placement, self.h2d_bytes_s)
 
 
 @dataclass(frozen=True)
