@@ -101,7 +101,7 @@ def shape(category: str, index: int) -> Shape:
     for attempt in range(32):
         stream = (SEED, kind, index, attempt)
         rng = np.random.default_rng([*stream, 0])
-        made = normalised(f"{category}-{index}", CATEGORIES[category], rng, _turn(category, rng), stream)
+        made = normalised(f"{category}-{index}", CATEGORIES[category], rng, random_turn(category, rng), stream)
         if made is not None:
             return made
     raise AssertionError(f"category '{category}' makes no shapes")
@@ -138,7 +138,7 @@ def normalised(
     return Shape(name, rows, pose, stream)
 
 
-def _turn(category: str, rng: np.random.Generator) -> np.ndarray:
+def random_turn(category: str, rng: np.random.Generator) -> np.ndarray:
     """Yaw 0 (30 %), within 60 degrees (45 %), any (25 %); a slight tilt, or a free one for some categories."""
     kind = rng.random()
     limit = 0.0 if kind < 0.3 else (1.05 if kind < 0.75 else math.pi)
