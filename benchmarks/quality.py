@@ -5,7 +5,7 @@ procedural  the fixed set of ``benchmarks.shapes``; the decoded field on a 64-ce
 outside     real meshes from installed packages (``benchmarks.outside``), the same measures; the mesh's inside by its
             winding number
 pictures    cut-out pictures through ``hy3dgen.generate``: silhouette of the mesh against the picture's alpha (best of
-            five elevations, both framed), share of floating pieces, and the colour error
+            five elevations, shifts and even scales), share of floating pieces, and the colour error
             of the texture seen from the front
 levers      the procedural subset again with each lossy lever, on the same noise
 
@@ -103,7 +103,7 @@ class ShapeModel:
 
     @torch.inference_mode()
     def field(self, picture: Image.Image, *, decoder: str = "lean") -> np.ndarray:
-        """(CELLS + 1)^3 float32, positive inside; 1 or -1 where the decoder saw that no surface is near."""
+        """(n, n, n) float32 on the lattice, positive inside; 1 or -1 where the decoder saw that no surface is near."""
         vae = self._pipeline.vae
         latents = self._pipeline(
             picture,
@@ -136,7 +136,7 @@ def field_scores(field: np.ndarray, inside: np.ndarray, surface: np.ndarray) -> 
 def procedural_record(model: ShapeModel, category: str, index: int, decoder: str = "lean") -> Record:
     solid = shape(category, index)
     field = model.field(solid.render(PICTURE_PX), decoder=decoder)
-    inside = solid.field(scoring.lattice(CELLS)) > 0
+    inside = solid.field(scoring.lattice(field.shape[0] - 1)) > 0  # FlashVDM gives one cell less
     return field_scores(field, inside, solid.surface(scoring.SURFACE_POINTS)[:, :3])
 
 
@@ -181,7 +181,7 @@ def picture_record(path: Path, settings: Settings) -> Record:
 
 
 def best_silhouette_iou(mesh: Any, alpha: np.ndarray) -> float:
-    """Framed overlap of picture and mesh, best of the elevations a picture may have been taken from."""
+    """Overlap of picture and mesh, best of the elevations a picture may have been taken from."""
     from hy3dgen.rendering.cameras import View
     from hy3dgen.rendering.preview import render_silhouette
 

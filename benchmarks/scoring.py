@@ -5,6 +5,7 @@ All in the model's frame (y up, longest side about 1.9, domain +-1.01); nothing 
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numba import njit
 from scipy import ndimage
@@ -15,6 +16,7 @@ from scipy.spatial import cKDTree
 BOUND = 1.01
 SURFACE_POINTS = 4096
 NO_SURFACE_CHAMFER = 1.0
+FIT_LIMIT = 0.2  # shares of the side, and the logarithm of the scale
 
 
 def lattice(cells: int) -> np.ndarray:
@@ -169,7 +171,32 @@ def framed(mask: np.ndarray, side_px: int = 160) -> np.ndarray:
 
 
 def silhouette_iou(one: np.ndarray, two: np.ndarray) -> float:
-    """Overlap of two silhouettes after framing both; 0 when one is empty."""
+    """Best overlap of two silhouettes over shifts and even scales of one; 0 when one is empty.
+
+    Starts from both boxes and moves within FIT_LIMIT: one lost antenna changes the box, not the rest. Aspect and
+    direction are never changed.
+    """
     if not one.any() or not two.any():
         return 0.0
-    return volume_iou(framed(one), framed(two))
+    still, moving = np.pad(framed(one), 24), np.pad(framed(two), 24).astype(np.float32)
+    pose, best = np.zeros(3), volume_iou(still, moving > 0.5)  # across, down (shares of the side), log scale
+    for step in (0.04, 0.02, 0.01, 0.005):
+        improved = True
+        while improved:
+            improved = False
+            for change in (*np.eye(3) * step, *np.eye(3) * -step):
+                trial = pose + change
+                overlap = volume_iou(still, _moved(moving, trial) > 0.5)
+                if np.abs(trial).max() <= FIT_LIMIT and overlap > best + 1e-5:
+                    pose, best, improved = trial, overlap, True
+    return best
+
+
+def _moved(mask: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """A square mask shifted by shares of its side and scaled about its centre."""
+    side, scale = mask.shape[0], float(np.exp(pose[2]))
+    middle = (side - 1) / 2
+    matrix = np.array(
+        [[scale, 0, middle * (1 - scale) + pose[0] * side], [0, scale, middle * (1 - scale) + pose[1] * side]]
+    )
+    return cv2.warpAffine(mask, matrix, (side, side), flags=cv2.INTER_LINEAR)

@@ -91,6 +91,17 @@ def test_silhouettes_are_compared_after_framing() -> None:
     assert scoring.silhouette_iou(big, np.zeros_like(big)) == 0.0
 
 
+def test_a_lost_antenna_does_not_shift_the_rest() -> None:
+    body = np.zeros((120, 120), bool)
+    body[40:110, 30:90] = True
+    whole = body.copy()
+    whole[22:40, 58:62] = True
+    true_overlap = body.sum() / whole.sum()
+    # both outlines lie on whole pixels of another size, which costs some of their edge
+    assert scoring.silhouette_iou(whole, body) == pytest.approx(true_overlap, abs=0.05)
+    assert scoring.volume_iou(scoring.framed(whole), scoring.framed(body)) < 0.75
+
+
 def test_missing_parts_of_a_field_take_their_side() -> None:
     """A shell with a solid core: two separate regions outside, one inside, all cut out."""
     radius = np.linalg.norm(scoring.lattice(40), axis=-1)
