@@ -120,11 +120,11 @@ def stage(init: str, name: str = "Multiview_Diffusion_Net", head: str = "import 
 
 
 MADE = {
-    "attribute": "self.pipeline = diffusers.DiffusionPipeline.from_pretrained(config.p)\nself.pipeline.to('x')",
+    "attribute": "self.pipeline = diffusers.DiffusionPipeline.from_pretrained(config.p)\nself.pipeline.to('cpu')",
     "chained": "self.pipeline = diffusers.DiffusionPipeline.from_pretrained(config.p).to(config.device)",
     "annotated": "pipeline: object = diffusers.DiffusionPipeline.from_pretrained(config.p)\nself.pipeline = pipeline",
     "twice assigned": "self.pipeline = pipe = diffusers.DiffusionPipeline.from_pretrained(config.p)",
-    "semicolons": "pipe = diffusers.DiffusionPipeline.from_pretrained(config.p); self.pipeline = pipe.to('x')",
+    "semicolons": "pipe = diffusers.DiffusionPipeline.from_pretrained(config.p); self.pipeline = pipe.to('cpu')",
     "two networks": (
         "unet = diffusers.UNet.from_pretrained(config.u)\n"
         "pipe = diffusers.DiffusionPipeline.from_pretrained(config.p, unet=unet)\nself.pipeline = pipe"
