@@ -122,7 +122,7 @@ def fulfil(order: Order, console: Console) -> int:
     from hy3dgen.jobs.run import Surroundings
 
     with console, stop_on_signals(console.say) as event:
-        download = download_options(order.accept_licence, console)
+        download = download_options(order.accept_licence, console, event)
         has_shape = any(task.mesh is None for task in order.tasks)
         models = Models(order.options, many_views=order.many_views, has_shape=has_shape, download=download)
         if has_shape:

@@ -10,6 +10,8 @@ from typing import Any
 
 from hy3dgen.cli.console import Console
 from hy3dgen.cli.exit_codes import DONE, WEIGHTS
+from hy3dgen.errors import Cancelled
+from hy3dgen.runtime.stages import CancelEvent
 from hy3dgen.weights import inventory
 from hy3dgen.weights.catalogue import Licence
 from hy3dgen.weights.download import DownloadOptions
@@ -36,21 +38,23 @@ def licence_prompt(accepted_by_option: bool) -> Accept | None:
     return _ask if sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty() else None
 
 
-def download_options(accepted_by_option: bool, console: Console) -> DownloadOptions:
-    """What happens before and during a download that the user asked for."""
-    return DownloadOptions(
-        accept=licence_prompt(accepted_by_option), progress=_Percentages(console) if not console.quiet else None
-    )
+def download_options(
+    accepted_by_option: bool, console: Console, cancel_event: CancelEvent | None = None
+) -> DownloadOptions:
+    """What happens before and during a download that the user asked for; ``cancel_event`` stops it, to go on later."""
+    return DownloadOptions(accept=licence_prompt(accepted_by_option), progress=_Percentages(console, cancel_event))
 
 
 class _Percentages:
     """Tells of a download in steps of five per cent, so that logs stay short."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, cancel_event: CancelEvent | None) -> None:
+        self._console, self._cancel_event = console, cancel_event
         self._said: dict[str, int] = {}
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
+        if self._cancel_event is not None and self._cancel_event.is_set():
+            raise Cancelled("cancelled; what has arrived is kept, and the download goes on from there next time")
         if not total:
             return
         percent = 100 * done // total // 5 * 5

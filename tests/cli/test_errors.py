@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from hy3dgen.cli import color, module, multiview
@@ -92,6 +94,17 @@ def test_usage_is_exit_2(capsys: Capture, argv: list[str], words: str) -> None:
 def test_unknown_models_devices_and_attention_are_exit_2(capsys: Capture, mug: str) -> None:
     says(capsys, 2, "unknown device 'gpu'", "--input", mug, "--device", "gpu")
     says(capsys, 2, "invalid choice: 'fast'", "--input", mug, "--attention", "fast")
+    if not torch.cuda.is_available():
+        says(capsys, 2, "cannot use it here", "--input", mug, "--device", "cuda")
+    says(capsys, 2, "flash", "--input", mug, "--device", "cpu", "--attention", "flash")
+    says(capsys, 2, "exclude each other", "--input", mug, "--vram", "4", "--scenario", "b")
+    says(capsys, 2, "--allow-lossy has 'fog'", "--input", mug, "--allow-lossy", "tiling,fog")
+    says(capsys, 2, "--ray is for batches", "--input", mug, "--ray")
+
+
+def test_ray_without_the_package_is_exit_2(capsys: Capture, monkeypatch: pytest.MonkeyPatch, mug: str) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    says(capsys, 2, "pip install", "--input", mug, mug, "--device", "cpu", "--ray")
 
 
 def test_pictures_that_cannot_be_used_are_exit_3(capsys: Capture, mug: str) -> None:
@@ -236,8 +249,6 @@ def test_running_out_of_memory_is_exit_5(capsys: Capture, monkeypatch: pytest.Mo
 
 
 def test_a_field_without_a_surface_is_exit_3(capsys: Capture, monkeypatch: pytest.MonkeyPatch, mug: str) -> None:
-    import torch
-
     from hy3dgen.jobs import making
 
     monkeypatch.setattr(making, "sample_latents", lambda *args, **kwargs: torch.zeros((1, 256, 16)))

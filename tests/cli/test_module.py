@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from hy3dgen.cli import doctor, module
 from hy3dgen.cli import weights as weights_program
 from hy3dgen.cli.console import Console
+from hy3dgen.errors import Cancelled
 from hy3dgen.weights import catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +83,13 @@ def test_a_download_is_told_in_steps() -> None:
     for done in range(0, 1001, 7):
         progress("model.safetensors", done * 1_000_000, 1_000_000_000)
     progress("model.safetensors", 5, None)
+    event = threading.Event()
+    progress = weights_program.download_options(False, Listening(), event).progress
+    assert progress is not None
+    progress("model.safetensors", 1, 1000)
+    event.set()
+    with pytest.raises(Cancelled, match="what has arrived is kept"):
+        progress("model.safetensors", 2, 1000)
     assert 15 < len(said) <= 21 and said[0] == "model.safetensors: 0 % of 1,000.0 MB"
 
 
