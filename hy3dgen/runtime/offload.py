@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from hy3dgen.runtime.device import CUDA
-from hy3dgen.runtime.memory import release_pinned
+from hy3dgen.runtime.memory import MIB, release_pinned
 from hy3dgen.runtime.plan import Placement
 from hy3dgen.runtime.units import UNIT_LIMIT_BYTES, units_of
 
@@ -178,19 +178,26 @@ class _Unit:
                 self.offsets[id(place.home)] = size
                 size += -(-place.home.nbytes // ALIGNMENT) * ALIGNMENT
         self.size = size
-        self.host: Tensor | None = None
+        self.host: list[Tensor] = []
         self._absent = [place.like_home(place.home.detach().to(META)) for place in self.places]
         self._present: dict[int, list[Tensor]] = {}
 
     def pin(self) -> None:
-        """Copy the tensors once into one block of pinned host memory; keep reading them at home when there is none."""
+        """Copy the tensors once into pinned host memory; keep reading them at home where there is none to be had."""
         try:
-            host = torch.empty(self.size, dtype=torch.uint8, pin_memory=True)
+            pieces = [torch.empty(size, dtype=torch.uint8, pin_memory=True) for size in pinned_pieces(self.size)]
         except RuntimeError:  # no accelerator to pin for, or no more memory that can be pinned
             return
+        whole = torch.empty(self.size, dtype=torch.uint8)
         for place in self.places:
-            self.view(host, place).copy_(place.home.detach())
-        self.host = host
+            self.view(whole, place).copy_(place.home.detach())
+        for piece, start, stop in _parts(pieces, self.size):
+            piece[: stop - start].copy_(whole[start:stop])
+        self.host = pieces
+
+    @property
+    def is_pinned(self) -> bool:
+        return bool(self.host) or not self.size
 
     def view(self, buffer: Tensor, place: _Place) -> Tensor:
         """The part of a slot that holds this place's tensor."""
@@ -200,8 +207,9 @@ class _Unit:
 
     def fill(self, buffer: Tensor) -> None:
         """Copy the weights into a slot, without waiting where that is possible."""
-        if self.host is not None:
-            buffer[: self.size].copy_(self.host, non_blocking=True)
+        if self.host:
+            for piece, start, stop in _parts(self.host, self.size):
+                buffer[start:stop].copy_(piece[: stop - start], non_blocking=True)
             return
         seen: set[int] = set()
         for place in self.places:
@@ -226,7 +234,28 @@ class _Unit:
         """Everything as it was before the engine came."""
         for place in self.places:
             place.restore()
-        self.host, self._present = None, {}
+        self.host, self._present = [], {}
+
+
+def pinned_pieces(size: int) -> list[int]:
+    """Sizes of the blocks to pin for this many bytes: powers of two from large to small, at most 1 MiB too much.
+
+    torch rounds every pinned block up to a power of two, which would nearly double the memory of most units.
+    """
+    pieces, rest = [], size
+    while rest > MIB:
+        pieces.append(1 << (rest.bit_length() - 1))
+        rest -= pieces[-1]
+    return [*pieces, MIB] if rest else pieces
+
+
+def _parts(pieces: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, int, int]]:
+    """Each block with the range of a unit's bytes that it holds."""
+    start = 0
+    for piece in pieces:
+        stop = min(start + len(piece), size)
+        yield piece, start, stop
+        start = stop
 
 
 @dataclass(eq=False)
@@ -301,7 +330,7 @@ class _Streamed:
             self._rest = _Whole(module, memory, skip=list(units.values()))
             room = max(unit.size for unit in self._units)
             self._slots = [_Slot(memory.bytes(room)) for _ in range(min(2, len(self._units)))]
-            self._pinned = all(unit.host is not None for unit in self._units)
+            self._pinned = all(unit.is_pinned for unit in self._units)
             following = [*self._units[1:], self._units[0]]
             self._next = {unit.name: after for unit, after in zip(self._units, following, strict=True)}
             for unit in self._units:

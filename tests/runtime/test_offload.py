@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from hy3dgen.runtime.offload import attach, attached, find_units, named_tensors
+from hy3dgen.runtime import offload
+from hy3dgen.runtime.offload import attach, attached, find_units, named_tensors, pinned_pieces
 from tests.runtime.memories import CountedMemory
 
 CPU = torch.device("cpu")
@@ -181,3 +182,31 @@ def test_too_large_units_are_taken_apart_and_lists_are_none(network: Network) ->
 def test_multi_head_attention_is_never_taken_apart() -> None:
     layers = nn.ModuleList([nn.ModuleDict({"parts": nn.ModuleList([nn.MultiheadAttention(8, 2)])})])
     assert list(find_units(nn.ModuleDict({"layers": layers}), limit_bytes=1)) == ["layers.0.parts.0"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 20) + 1, 75_559_424, 142_672_896, 3 << 20])
+def test_pinned_blocks_are_powers_of_two_with_little_waste(size: int) -> None:
+    pieces = pinned_pieces(size)
+    assert all(piece & (piece - 1) == 0 for piece in pieces)
+    assert size <= sum(pieces) < size + (1 << 20) + 1
+
+
+def test_units_in_pinned_memory_give_the_same_bits(
+    network: Network, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ordinary memory stands for pinned memory, which only exists beside an accelerator."""
+    plain, empty = network(x), torch.empty
+
+    def pinned(*args: object, pin_memory: bool = False, **kwargs: object) -> torch.Tensor:
+        return empty(*args, **kwargs)
+
+    monkeypatch.setattr(offload, "MIB", 1 << 10)  # several blocks for each of these small units
+    monkeypatch.setattr(offload.torch, "empty", pinned)
+    other = network(x, [3, 1, 4])
+    handle = attach(network, "streamed", CPU, memory=CountedMemory())
+    assert handle._pinned
+    for _ in range(2):
+        assert torch.equal(network(x), plain)
+    assert torch.equal(network(x, [3, 1, 4]), other)
+    handle.detach()
+    assert torch.equal(network(x), plain)
