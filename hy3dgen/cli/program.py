@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import hy3dgen
 from hy3dgen.cli.console import Console
@@ -32,8 +33,7 @@ def run_program(make_parser: Callable[[], Parser], work: Work, argv: Sequence[st
     try:
         values = make_parser().parse_all(words)
         ensure_installed()
-        with warnings.catch_warnings():
-            _set_up_logging(console.verbose)
+        with _messages(console.verbose):
             return work(values, console, words)
     except SystemExit as end:  # argparse after --help and --version
         return end.code if isinstance(end.code, int) else DONE
@@ -82,11 +82,24 @@ def _write_any_character() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _set_up_logging(verbose: bool) -> None:
-    """Our messages go to stderr: warnings always, the rest with -v; chatter of other packages only with -v."""
-    if not verbose:
-        warnings.simplefilter("ignore")
-        for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
-            os.environ.setdefault(name, "error")
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
-    logging.getLogger("hy3dgen").setLevel(logging.INFO if verbose else logging.WARNING)
+@contextlib.contextmanager
+def _messages(verbose: bool) -> Iterator[None]:
+    """Our messages go to stderr: warnings always, the rest with -v; chatter of other packages only with -v.
+
+    Everything is as before afterwards, since programs that embed us call ``main`` too.
+    """
+    ours, handler = logging.getLogger("hy3dgen"), logging.StreamHandler(sys.stderr)
+    level = ours.level
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    with warnings.catch_warnings():
+        if not verbose:
+            warnings.simplefilter("ignore")
+            for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+                os.environ.setdefault(name, "error")
+        ours.addHandler(handler)
+        ours.setLevel(logging.INFO if verbose else logging.WARNING)
+        try:
+            yield
+        finally:
+            ours.removeHandler(handler)
+            ours.setLevel(level)

@@ -1,0 +1,15 @@
+"""The frame of the programs leaves the process as it found it."""
+
+from __future__ import annotations
+
+import logging
+
+from hy3dgen.cli import color
+
+
+def test_logging_is_as_before_afterwards(tmp_path):
+    """The level of our logger stayed at WARNING after the first call of main, which silenced everybody else's messages."""
+    ours = logging.getLogger("hy3dgen")
+    before = ours.level, list(ours.handlers), list(logging.getLogger().handlers)
+    assert color.main(["--input", str(tmp_path / "missing.png")]) == 3
+    assert (ours.level, list(ours.handlers), list(logging.getLogger().handlers)) == before
