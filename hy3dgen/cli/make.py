@@ -125,6 +125,8 @@ def fulfil(order: Order, console: Console) -> int:
         download = download_options(order.accept_licence, console, event)
         has_shape = any(task.mesh is None for task in order.tasks)
         models = Models(order.options, many_views=order.many_views, has_shape=has_shape, download=download)
+        if order.options.vram is not None and models.engine is None:
+            console.say("--vram is ignored on the CPU, which has no memory of its own")
         if has_shape:
             introduce(models, console)
         around = Surroundings(listener=console, cancel_event=event, keep=order.keep, command=order.command)
@@ -137,6 +139,11 @@ def introduce(models: Models, console: Console) -> None:
     """Say which model runs and, for the built-in one, what it is not."""
     if not models.is_built_in:
         console.say(f"model {models.name} on {models.machine()['device']}")
+        if models.asked.texture == "auto" and models.options.texture == "project":
+            console.say(
+                "the official texture weights are not here, so the picture itself is projected; get them with: "
+                "python -m hy3dgen weights get paint-turbo, and get delight"
+            )
         return
     from hy3dgen.weights import catalogue
 

@@ -140,7 +140,7 @@ def describe(plan: Plan) -> str:
     lines = [f"{'stage':<10}{'seconds':>9}{'peak MiB':>10}  how"]
     for stage in plan.stages:
         peak = math.ceil(stage.predicted_peak_bytes / MIB)
-        how = "; ".join(stage.levers) or "everything stays on the device"
+        how = "; ".join(stage.levers) or ("everything stays on the device" if stage.networks else "on the device")
         lines.append(f"{stage.name:<10}{stage.predicted_seconds:>9.1f}{peak:>10,}  {how}")
     lines.append(
         f"predicted: {plan.predicted_seconds:.0f} s on the device, peak {plan.predicted_peak_bytes / GIB:.2f} GiB of "
