@@ -8,7 +8,7 @@ from hy3dgen.cli import color
 
 
 def test_logging_is_as_before_afterwards(tmp_path):
-    """The level of our logger stayed at WARNING after the first call of main, which silenced everybody else's messages."""
+    """Our logger stayed at WARNING after the first call of main, which silenced everybody else's messages."""
     ours = logging.getLogger("hy3dgen")
     before = ours.level, list(ours.handlers), list(logging.getLogger().handlers)
     assert color.main(["--input", str(tmp_path / "missing.png")]) == 3
