@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from hy3dgen.runtime.files import sha256_of_file
 from hy3dgen.shapegen.pipelines import instantiate_from_config
 from hy3dgen.weights.load import build_without_memory
 
@@ -315,8 +317,24 @@ def write_all(root: Path, scale: str = "full", parts: tuple[str, ...] = PARTS) -
         marker = folder / f".synthetic-{scale}"
         if not marker.is_file():
             write(folder, scale)
+            for path in sorted(folder.rglob("*.safetensors")):
+                _name_by_hash(path, root / "blobs")
             marker.write_text("finished\n")
         yield folder, time.perf_counter() - started
+
+
+def _name_by_hash(path: Path, blobs: Path) -> None:
+    """Keep a weight file under its SHA-256 with a link in its place, as the hub's cache does.
+
+    Runs then need not read the whole file again to say which weights they used. Without links it stays where it is.
+    """
+    blob = blobs / sha256_of_file(path)
+    blobs.mkdir(parents=True, exist_ok=True)
+    os.replace(path, blob)
+    try:
+        path.symlink_to(blob.resolve())
+    except OSError:
+        os.replace(blob, path)
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -107,3 +107,11 @@ def test_large_tensors_reuse_the_table() -> None:
     assert values.shape == (3000, 2000)
     assert values.dtype == np.float16
     assert float(values.astype(np.float32).std()) == pytest.approx(0.5 / 2000**0.5, rel=0.05)
+
+
+def test_runs_need_not_hash_the_weights_again(models: Path) -> None:
+    from hy3dgen.jobs.models import weights_sha256
+    from hy3dgen.runtime.files import sha256_of_file
+
+    path = models / synthetic.REPO / synthetic.PAINT / "unet" / "diffusion_pytorch_model.safetensors"
+    assert path.resolve().name == sha256_of_file(path) == weights_sha256(path)
