@@ -189,9 +189,7 @@ def _compiled_combine() -> Callable[..., tuple[Tensor, Tensor]]:
     return torch.compile(_combine, dynamic=True)
 
 
-def _part_distances(
-    kind: int, repeated: bool, rows: Tensor, x: Tensor, y: Tensor, z: Tensor
-) -> tuple[Tensor, Tensor]:
+def _part_distances(kind: int, repeated: bool, rows: Tensor, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """x, y, z: (K, N) in the frames of the parts' shapes. Returns distances and distances to the bounding spheres."""
     x, y, z = _to_first_copy(rows, x, y, z, repeated)
     centre = rows[:, columns.CENTRE : columns.CENTRE + 3, None]

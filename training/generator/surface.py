@@ -130,7 +130,7 @@ def sample(
 
 
 def _append(points: Tensor, filled: Tensor, which: Tensor, fresh: Tensor, good: Tensor) -> None:
-    """Put the good ones (B', n) of fresh points (B', n, 6) behind what shapes ``which`` already have, while they fit."""
+    """Put the good ones (B', n) of fresh points (B', n, 6) behind what shapes ``which`` have, while they fit."""
     room = points.shape[1]
     place = filled[which, None] + good.long().cumsum(1) - 1
     fits = good & (place < room)
@@ -139,9 +139,7 @@ def _append(points: Tensor, filled: Tensor, which: Tensor, fresh: Tensor, good: 
     filled[which] = (filled[which] + good.sum(1)).clamp_max(room)
 
 
-def _shoot(
-    solids: Solids, low: Tensor, high: Tensor, count: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _shoot(solids: Solids, low: Tensor, high: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """``count`` rays a shape through its box: (B, count, 6) points and normals, and which of them are any good."""
     batch, device = len(solids), low.device
     way = torch.randn(batch, count, 3, generator=generator, device=device, dtype=low.dtype)

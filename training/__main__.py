@@ -1,0 +1,111 @@
+"""Train, export and evaluate the embedded model: `python -m training vae|flow|export|evaluate|sheet --out DIR`.
+
+A piece of training ends after --minutes, or on SIGTERM, and leaves in --out: state.pt (to go on exactly on this
+machine), fp16 shards with hashes (to go on elsewhere), log.jsonl. See docs/training.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from hy3dgen.errors import Hy3dgenError, UsageError
+
+TRAINED = ("vae", "flow")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description=(__doc__ or "").splitlines()[0])
+    phases = parser.add_subparsers(dest="command", required=True)
+    helps = {
+        "vae": "phase one: point encoder and field decoder",
+        "flow": "phase two: image encoder and denoiser",
+        "export": "write the official model folder",
+        "evaluate": "score on the fixed held-out shapes",
+        "sheet": "a picture of inputs and what the exported model makes of them",
+    }
+    for name, text in helps.items():
+        command = phases.add_parser(name, help=text)
+        _common_options(command)
+        if name in TRAINED:
+            _training_options(command, name)
+        if name in ("evaluate", "sheet"):
+            command.add_argument("--guidance", type=float, nargs="+", default=[3.0], help="guidance scales")
+            command.add_argument("--every", type=int, default=1, help="take every n-th of a category's 16 shapes")
+        if name == "evaluate":
+            command.add_argument(
+                "--part", choices=TRAINED, default="flow", help="vae: reconstruction; flow: generation"
+            )
+        if name == "sheet":
+            command.add_argument("--pictures", type=Path, help="folder of cut-out pictures; held-out shapes otherwise")
+    return parser
+
+
+def _common_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--out", type=Path, required=True, help="folder for the results")
+    add(
+        "--load",
+        type=Path,
+        help="folder of an earlier run, or an official model folder; the shipped weights if left out",
+    )
+    add("--point-encoder", type=Path, help="point encoder file of an official model folder that has none beside it")
+    add("--device", default="auto", help="auto, cuda, cuda:N or cpu")
+    add("--seed", type=int, default=0, help="seed of shapes, weights and noise")
+    add("--config", type=Path, help="official config.yaml of other sizes, for networks from nothing")
+
+
+def _training_options(command: argparse.ArgumentParser, name: str) -> None:
+    add = command.add_argument
+    add("--minutes", type=float, help="training time of this piece; evaluation and start-up come on top")
+    add("--steps", type=int, help="steps instead of minutes: repeats exactly on one machine")
+    add(
+        "--fresh",
+        action="store_true",
+        help="start from new weights" + ("" if name == "vae" else " (the VAE is loaded)"),
+    )
+    add("--resume", action="store_true", help="finish the interrupted piece in --out")
+    add("--rate", type=float, default=2e-3, help="learning rate")
+    add("--decay", type=float, default=0.4 if name == "vae" else 0.0, help="share of the piece with falling rate")
+    add("--warm-up", type=int, help="steps of rising rate; 100, after a restart of the optimiser 50")
+    add("--batch", type=int, default=256, help="shapes a step")
+    add("--points", type=int, default=2048, help="surface points of the point encoder")
+    add("--workers", type=int, default=0, help="processes that draw shapes ahead; on a GPU about the number of cores")
+    add("--compile", action="store_true", help="fuse blocks and generator by torch.compile")
+    add("--bf16", action="store_true", help="bf16 arithmetic in the networks")
+    add("--log-every", type=int, default=25, help="steps a log record")
+    add("--evaluations", type=int, default=0, help="held-out evaluations within the piece, on a quarter of the set")
+    if name == "vae":
+        add("--queries", type=int, default=2048, help="field values a shape")
+        add("--kl", type=float, default=1e-3, help="weight of the KL")
+        return
+    add("--image-size", type=int, help="pixels of the image encoder, a multiple of 14: 168 as shipped, 224")
+    add("--pool", type=int, default=24576, help="shapes kept for reuse")
+    add("--reuse", type=float, default=3.0, help="uses of a shape")
+    add("--no-side", action="store_true", help="leave out the side loss")
+    add("--coupling", action="store_true", help="pair noise and data by a kd-tree")
+    add(
+        "--looks", choices=("recipe", "varied"), default="recipe", help="varied: unlit, cel-shaded, photograph-like too"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 2 for wrong options or inputs, 3 when a signal ended the piece."""
+    options = build_parser().parse_args(argv)
+    from training import commands
+
+    try:
+        if options.command in TRAINED:
+            if (options.minutes is None) == (options.steps is None):
+                raise UsageError("give either --minutes or --steps")
+            return 0 if commands.train(options) else 3
+        getattr(commands, options.command)(options)
+    except Hy3dgenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

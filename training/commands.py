@@ -1,0 +1,212 @@
+"""What the commands of ``python -m training`` do, from parsed options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import hy3dgen
+from hy3dgen.errors import UsageError
+from hy3dgen.runtime.device import pick_device
+from hy3dgen.weights.config import read_yaml
+from training import checkpoints
+from training import evaluate as evaluation
+from training import networks as nets
+from training.export import export as write_export
+from training.export import num_parameters
+from training.flow import FlowOptions, FlowPhase
+from training.generator import augment, pictures
+from training.generator.draw import BLOCK, blocks
+from training.generator.stream import ShapeStream, block_generator
+from training.log import JsonLines
+from training.loop import Phase, Session
+from training.networks import Networks
+from training.schedules import BySteps, ByTime, Schedule
+from training.vae import VaeOptions, VaePhase
+
+RESTART_WARM_UP = 50
+FIRST_WARM_UP = 100
+PHASE_SEEDS = {"vae": 1, "flow": 2}  # the phases see different shapes
+
+
+@dataclass
+class Start:
+    """What a command begins with. state: to go on exactly, else None; facts: of shards, else {}."""
+
+    networks: Networks
+    state: dict[str, Any] | None
+    facts: dict[str, Any]
+
+
+def load_networks(options: argparse.Namespace, device: torch.device) -> Start:
+    """Networks from --load, --config or the shipped weights. Without --fresh everything is loaded."""
+    folder: Path | None = options.load
+    if getattr(options, "resume", False):
+        folder = options.out
+    phase = options.command if options.command in PHASE_SEEDS else None
+    if folder is not None and phase and (folder / checkpoints.STATE).is_file():
+        state = checkpoints.read_state(folder, device)
+        if state["phase"] == phase and not options.fresh:
+            made = Networks(state["config"], num_points=state["num_points"]).to(device)
+            return Start(made, state, {})
+    if folder is not None and (folder / checkpoints.MANIFEST).is_file():
+        tensors, facts = checkpoints.read_shards(folder)
+        config, points = facts["config"], facts["num_points"]
+    elif options.config is not None and folder is None:
+        tensors, facts, config, points = {}, {}, read_yaml(options.config), None
+    else:
+        home = Path(hy3dgen.__file__).parent / "assets" / "nano"
+        config, tensors = nets.read_folder(folder or home, options.point_encoder)
+        facts, points = {}, None
+    if getattr(options, "image_size", None):
+        config = nets.with_image_size(config, options.image_size)
+    points = points or getattr(options, "points", 2048)
+    networks = Networks(config, num_points=points)
+    _fill(networks, tensors, options, phase)
+    return Start(networks.to(device), None, facts if facts.get("phase") == phase else {})
+
+
+def _fill(networks: Networks, tensors: dict[str, Tensor], options: argparse.Namespace, phase: str | None) -> None:
+    generator = torch.Generator().manual_seed(options.seed)
+    nets.initialise(networks, generator)
+    if getattr(options, "fresh", False):
+        tensors = {name: tensor for name, tensor in tensors.items() if phase == "flow" and name.startswith("vae.")}
+        fresh = {name: value for name, value in networks.state_dict().items() if name not in tensors}
+        tensors = fresh | tensors
+    if tensors:
+        nets.load_tensors(networks, tensors, partial=True, source=str(options.load or "the shipped weights"))
+    elif phase == "flow":
+        raise UsageError("phase flow needs a trained VAE: give --load with the folder of a vae run")
+    has_encoder = any(name.startswith("vae.encoder.") for name in tensors)
+    if phase == "flow" and not has_encoder:
+        raise UsageError(
+            "the loaded weights have no point encoder, which makes the latents that the denoiser learns; give "
+            "--point-encoder FILE, or --load with the folder of a vae run"
+        )
+
+
+def train(options: argparse.Namespace) -> bool:
+    """Phases vae and flow. True when the piece is over, False when a signal ended it."""
+    device = pick_device(options.device)
+    start = load_networks(options, device)
+    networks, state = start.networks, start.state
+    if device.type != "cpu":
+        torch.set_float32_matmul_precision("high")
+    if options.compile:
+        compile_blocks(networks)
+    same_piece = bool(options.resume and state and not state["finished"])
+    if options.resume and not same_piece:
+        raise UsageError(f"{options.out} holds no interrupted piece of phase {options.command}; leave out --resume")
+    place = state["data"]["stream"] if state else start.facts.get("stream", {"block": 0, "offset": 0})
+    seed = 10 * options.seed + PHASE_SEEDS[options.command]
+    with (
+        JsonLines(options.out / "log.jsonl") as log,
+        blocks(seed, place["block"], size=BLOCK, workers=options.workers) as source,
+    ):
+        stream = ShapeStream(source, device, seed, **place, compiled=options.compile)
+        generator = block_generator(device, seed, place["block"], place["offset"])
+        phase = _phase(options, networks, stream, generator)
+        restarted = state is None and not options.fresh
+        warm_up = options.warm_up if options.warm_up is not None else RESTART_WARM_UP if restarted else FIRST_WARM_UP
+        spent_s = state["spent_s"] if same_piece and state else 0.0
+        session = Session(
+            phase=phase,
+            progress=BySteps(options.steps) if options.steps else ByTime(options.minutes, spent_s=spent_s),
+            schedule=Schedule(options.rate, options.decay, warm_up),
+            out=options.out,
+            log=log,
+            log_every=options.log_every,
+            evaluate=_evaluator(options, networks) if options.evaluations else None,
+            evaluations=max(options.evaluations, 1),
+        )
+        if state:
+            session.load(state, same_piece=same_piece)
+        else:
+            session.step, session.samples = start.facts.get("step", 0), start.facts.get("samples", 0)
+        shown = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+        log.write(
+            "start", options=shown, parameters=num_parameters(networks), device=str(device), samples=session.samples
+        )
+        return session.run()
+
+
+def _phase(options: argparse.Namespace, networks: Networks, stream: ShapeStream, generator: torch.Generator) -> Phase:
+    if options.command == "vae":
+        chosen = VaeOptions(batch_size=options.batch, num_queries=options.queries, kl=options.kl)
+        return VaePhase(networks, stream, generator, chosen, autocast=options.bf16)
+    varied = options.looks == "varied"
+    flow = FlowOptions(
+        batch_size=options.batch,
+        pool=options.pool,
+        reuse=options.reuse,
+        side=0.0 if options.no_side else 0.5,
+        coupling=options.coupling,
+        looks=pictures.VARIED if varied else pictures.RECIPE,
+        camera=augment.PHOTOGRAPHS if varied else augment.RECIPE,
+    )
+    return FlowPhase(networks, stream, generator, flow, autocast=options.bf16)
+
+
+def _evaluator(options: argparse.Namespace, networks: Networks) -> Callable[[], dict[str, Any]]:
+    data = evaluation.held_out(networks.image_size, every=4)
+    score = evaluation.reconstructed if options.command == "vae" else evaluation.generated
+
+    def run() -> dict[str, Any]:
+        figures = score(networks, data)
+        return {name: figures[name] for name in ("iou", "iou_median", "chamfer", "count")}
+
+    return run
+
+
+def compile_blocks(networks: Networks) -> None:
+    """Have torch fuse each block when it first runs."""
+    vae, model = networks.vae, networks.model
+    assert vae.encoder is not None and vae.encoder.self_attn is not None
+    for group in (
+        model.double_blocks,
+        model.single_blocks,
+        vae.transformer.resblocks,
+        vae.encoder.self_attn.resblocks,
+        [vae.encoder.cross_attn],
+        networks.image_encoder.model.encoder.layer,
+    ):
+        for block in group:
+            block.compile()
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write the averages of a run, or loaded weights, as an official folder."""
+    networks = load_networks(options, torch.device("cpu")).networks
+    write_export(networks, options.out)
+    with JsonLines(options.out / "log.jsonl") as log:
+        sizes = {path.name: path.stat().st_size for path in sorted(options.out.iterdir()) if path.suffix != ".jsonl"}
+        log.write("export", parameters=num_parameters(networks), bytes=sizes)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Score a run's averages on the held-out shapes; the record goes to log.jsonl."""
+    device = pick_device(options.device)
+    networks = load_networks(options, device).networks.eval()
+    data = evaluation.held_out(networks.image_size, every=options.every)
+    with JsonLines(options.out / "log.jsonl") as log:
+        if options.part == "vae":
+            log.write("evaluation", part="vae", **evaluation.reconstructed(networks, data))
+            return
+        for guidance in options.guidance:
+            figures = evaluation.generated(networks, data, guidance=guidance, seed=options.seed)
+            log.write("evaluation", part="flow", guidance=guidance, **figures)
+
+
+def sheet(options: argparse.Namespace) -> None:
+    """Export to --out and draw inputs beside the meshes that the public pipeline makes of them, to sheet.png."""
+    from training.sheet import contact_sheet
+
+    export(options)
+    found = contact_sheet(options.out, options.pictures, every=options.every, guidance=options.guidance[0])
+    found.save(options.out / "sheet.png")

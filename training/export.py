@@ -1,0 +1,44 @@
+"""The official layout of what was trained: config.yaml and fp16 weights; the point encoder in a file of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import save
+
+from hy3dgen.runtime.files import write_atomic
+from training.networks import TRAINING_ONLY, Networks
+
+CONFIG, WEIGHTS, POINT_ENCODER = "config.yaml", "model.fp16.safetensors", "point_encoder.fp16.safetensors"
+ENCODER_OF_VAE = ("vae.encoder.", "vae.pre_kl.")
+
+
+def export(networks: Networks, folder: Path) -> list[Path]:
+    """Write the folder that ``Hunyuan3DDiTFlowMatchingPipeline.from_pretrained`` loads, and the point encoder beside
+    it, with which training goes on. The parameters are written as they are; apply averages first.
+    """
+    halves = {
+        name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in networks.state_dict().items()
+    }
+    official = {name: tensor for name, tensor in halves.items() if not name.startswith(TRAINING_ONLY)}
+    encoder = {name.removeprefix("vae."): tensor for name, tensor in halves.items() if name.startswith(ENCODER_OF_VAE)}
+    files = {
+        CONFIG: yaml.safe_dump(networks.config, sort_keys=False).encode(),
+        WEIGHTS: save(official, metadata={"format": "pt"}),
+        POINT_ENCODER: save(encoder, metadata={"format": "pt"}),
+    }
+    for name, data in files.items():
+        write_atomic(folder / name, data)
+    return [folder / name for name in files]
+
+
+def num_parameters(networks: Networks) -> dict[str, int]:
+    """Parameters that are shipped, in all and by component."""
+    parts: dict[str, int] = {}
+    for name, tensor in networks.state_dict().items():
+        if not name.startswith(TRAINING_ONLY):
+            part = name.split(".", 1)[0]
+            parts[part] = parts.get(part, 0) + tensor.numel()
+    return {"all": sum(parts.values())} | parts
