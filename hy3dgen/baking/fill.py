@@ -3,7 +3,7 @@
 Colours of mesh points are found first, on the graph of the mesh where seams do not exist: seen ones hold, the others
 are a compromise between their neighbours and their fallback colour, the more so the more certain that is. Texels take
 their fallback colour, with its detail, plus the correction that their corners found.
-Beyond the charts a weighted pull-push pyramid continues the nearest colours.
+Beyond the charts a pull-push pyramid with some smoothing continues the nearest colours.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ _DOUBT = 0.002
 _ANCHOR = 10.0
 _CONTRAST = 20.0
 """Difference of fallback colours, in 8-bit levels, across which colours hardly spread."""
+SWEEPS = 3
+"""Rounds of smoothing on each level of the pyramid: from here on more gain little, see docs/geometry.md."""
+_OVERSHOOT = 1.4
+"""How far a pixel goes towards the mean of its neighbours; over 1 the colours settle in fewer rounds."""
 
 
 def spread_correction(surface: Surface, points: Painting) -> np.ndarray:
@@ -140,9 +144,11 @@ def nearest(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
     return picture.reshape(-1, picture.shape[2])[source[labels.reshape(-1)]].reshape(picture.shape)
 
 
-def pull_push(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
+def pull_push(picture: np.ndarray, known: np.ndarray, *, sweeps: int = SWEEPS) -> np.ndarray:
     """Fill unknown pixels from known ones near and far, smoothly; known pixels stay as they are.
 
+    A pyramid of means gives colours of the right kind everywhere, and ``sweeps`` over the unknown pixels of each level
+    make every one the mean of its neighbours, as a membrane spanned over the hole would lie; 0 leaves that out.
     picture: (H, W, 3) uint8; known: (H, W) bool. Returns a new (H, W, 3) uint8; zeros where nothing is known.
     """
     height, width = known.shape
@@ -161,10 +167,40 @@ def pull_push(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
     for values, weight in reversed(levels[:-1]):
         size = (weight.shape[1], weight.shape[0])
         larger = cv2.resize(filled, size, interpolation=cv2.INTER_LINEAR).reshape(values.shape)
-        filled = larger + (values - larger) * weight[..., None]
-    out = picture.copy()
-    run_bands(_refine_band, height, known, np.ascontiguousarray(filled, np.float32), out)
+        filled = np.ascontiguousarray(larger + (values - larger) * weight[..., None], np.float32)
+        _relax(filled, weight >= 1, sweeps)
+    fine = np.empty((height, width, 3), np.float32)
+    run_bands(_double_band, height, picture, known, filled, fine)
+    _relax(fine, known, sweeps)
+    out = np.empty((height, width, 3), np.uint8)
+    run_bands(_round_band, height, fine, out)
     return out
+
+
+def _relax(values: np.ndarray, fixed: np.ndarray, sweeps: int) -> None:
+    """Draw the pixels that are not ``fixed``, (H, W) bool, to the mean of their four neighbours, in place.
+
+    The fields of a chessboard in turns, so that no field reads what another band writes: the number of threads
+    changes nothing.
+    """
+    for _ in range(sweeps):
+        for field in (0, 1):
+            run_bands(_relax_band, len(values), fixed, field, values)
+
+
+@compiled
+def _relax_band(first, end, fixed, field, values):
+    height, width = fixed.shape
+    for row in range(first, end):
+        up, down = max(row - 1, 0), min(row + 1, height - 1)
+        for column in range((row + field) % 2, width, 2):
+            if fixed[row, column]:
+                continue
+            left, right = max(column - 1, 0), min(column + 1, width - 1)
+            for k in range(3):
+                around = values[up, column, k] + values[down, column, k] + values[row, left, k] + values[row, right, k]
+                own = values[row, column, k]
+                values[row, column, k] = own + (around * np.float32(0.25) - own) * np.float32(_OVERSHOOT)
 
 
 @compiled
@@ -189,8 +225,8 @@ def _halve_band(first, end, picture, known, values, weight):
 
 
 @compiled
-def _refine_band(first, end, known, half, out):
-    """Unknown pixels take the bilinear colour of the half-size picture."""
+def _double_band(first, end, picture, known, half, out):
+    """Known pixels from the picture, the others from the half-size one between its pixels."""
     for row in range(first, end):
         y = min(
             max((np.float32(row) - np.float32(0.5)) * np.float32(0.5), np.float32(0)), np.float32(half.shape[0] - 1)
@@ -199,6 +235,8 @@ def _refine_band(first, end, known, half, out):
         r1, fy = min(r + 1, half.shape[0] - 1), y - np.float32(r)
         for column in range(known.shape[1]):
             if known[row, column]:
+                for k in range(3):
+                    out[row, column, k] = np.float32(picture[row, column, k])
                 continue
             x = (np.float32(column) - np.float32(0.5)) * np.float32(0.5)
             x = min(max(x, np.float32(0)), np.float32(half.shape[1] - 1))
@@ -207,4 +245,13 @@ def _refine_band(first, end, known, half, out):
             for k in range(3):
                 top = half[r, c, k] + (half[r, c1, k] - half[r, c, k]) * fx
                 bottom = half[r1, c, k] + (half[r1, c1, k] - half[r1, c, k]) * fx
-                out[row, column, k] = np.uint8(top + (bottom - top) * fy + np.float32(0.5))
+                out[row, column, k] = top + (bottom - top) * fy
+
+
+@compiled
+def _round_band(first, end, values, out):
+    for row in range(first, end):
+        for column in range(out.shape[1]):
+            for k in range(3):
+                value = min(max(values[row, column, k] + np.float32(0.5), np.float32(0)), np.float32(255))
+                out[row, column, k] = np.uint8(value)
