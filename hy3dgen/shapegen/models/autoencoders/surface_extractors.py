@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from hy3dgen.errors import MissingExtraError, UsageError
+from hy3dgen.shapegen.models.autoencoders import cubes
 from hy3dgen.shapegen.models.autoencoders.decoding.lattice import Bounds, box_of, checked_resolution
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class SurfaceExtractor:
 
 
 class MCSurfaceExtractor(SurfaceExtractor):
-    """Marching cubes with Lewiner's disambiguation, on the host.
+    """Marching cubes, where the grid is: with Lewiner's disambiguation on the host, by array code on an accelerator.
 
     exact: map grid points to where they were evaluated. By default the mapping is the published one, which divides by
     R + 1 for R cells, so that a mesh is smaller by up to one cell and shifted towards the box's minimum.
@@ -98,14 +99,24 @@ class MCSurfaceExtractor(SurfaceExtractor):
 def marching_cubes(grid: Tensor, level: float) -> tuple[np.ndarray, np.ndarray] | None:
     """(vertices (V, 3) float32 in index units, faces (F, 3) int32) of a (g, g, g) grid, all finite; None if empty.
 
-    A grid on any device; it is brought to the host, where the only implementation runs at present.
+    A grid on the host (and on a Mac's GPU, which shares its memory) goes through scikit-image, one on another device is
+    extracted there by ``cubes.surface`` and only the mesh travels. The two agree but for the cut of a cell's surface
+    into triangles and cells that hold a tunnel.
     """
+    if min(grid.shape) < 2:
+        return None
+    if grid.device.type not in ("cpu", "mps"):
+        points, triangles = cubes.surface(grid.detach().float(), level)
+        return (points.cpu().numpy(), triangles.to(torch.int32).cpu().numpy()) if len(triangles) else None
+    return _on_host(grid.detach().to(device="cpu", dtype=torch.float32).numpy(), level)
+
+
+def _on_host(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray] | None:
     # Imported here: scikit-image loads slowly and most users of this module's names never extract.
     from skimage.measure import marching_cubes as lewiner
 
-    values = grid.detach().to(device="cpu", dtype=torch.float32).numpy()
     lowest, highest = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)  # NaN only if all are
-    if not lowest <= level <= highest or min(values.shape) < 2:
+    if not lowest <= level <= highest:
         return None
     try:
         vertices, faces, _, _ = lewiner(values, level, method="lewiner", spacing=(1.0, 1.0, 1.0))
