@@ -133,6 +133,8 @@ class Hunyuan3DPaintPipeline:
         stay = self._engine.plan.all_resident
         for model in self.models.values():
             residency = model.pipeline.residency
+            if residency.keep and not stay:  # memory ran out while everything stayed: nothing may stay any more
+                residency.leave()
             residency.placer, residency.keep = None if stay else self._engine, stay
         if plan.vae_slicing is not None:
             self.config.vae_slicing, self.config.vae_tiling = plan.vae_slicing, plan.vae_tiling

@@ -21,6 +21,7 @@ from hy3dgen.runtime.machine import make_machine
 from hy3dgen.runtime.plan import GIB, Placement, Plan, make_plan
 from hy3dgen.runtime.stages import recording
 from hy3dgen.texgen.pipelines import paint_mesh
+from hy3dgen.texgen.residency import OnDemand
 from tests.runtime.memories import CountedMemory
 from tests.texgen.tiny import PAINT
 
@@ -112,9 +113,19 @@ def test_views_out_of_memory_are_painted_again_with_a_leaner_plan(
         return decode(self, latents)
 
     monkeypatch.setattr(HunyuanPaintPipeline, "decode_latents", fails_once)
+    leave, sent_home = OnDemand.leave, []
+
+    def noted(self: OnDemand, *modules: torch.nn.Module) -> None:
+        if not modules:
+            sent_home.extend(module for module, residency in self._residencies.items() if residency.is_resident)
+        leave(self, *modules)
+
+    monkeypatch.setattr(OnDemand, "leave", noted)
     engine = Engine(plan("resident"), CPU, memory=CountedMemory())
     with recording() as run:
         planned = paint(checkpoint, unwrapped, picture, engine)
     assert np.abs(planned.astype(int) - plain.astype(int)).max() <= 2
     assert [record.name for record in run.stages] == ["load", "delight", "maps", "views", "bake", "fill"]
     assert not engine.plan.all_resident
+    # The delight network, which had stayed, makes room as well.
+    assert any(module.config.get("in_channels") == 8 for module in sent_home if hasattr(module, "config"))
