@@ -115,13 +115,16 @@ class Noise:
     """Random weights that keep a network's activations near one: equal names and seeds give equal values."""
 
     def __init__(self, seed: int = 0) -> None:
-        self._table = np.random.default_rng(seed).standard_normal(TABLE_VALUES, dtype=np.float32)
+        table = np.random.default_rng(seed).standard_normal(TABLE_VALUES, dtype=np.float32)
+        self._twice = np.concatenate([table, table])  # so that a read may start anywhere without a copy
 
     def values(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """(shape) float16 for the tensor of this name."""
         count, leaf = math.prod(shape), name.rpartition(".")[2]
-        place = np.random.default_rng(hash_of(name)).integers(TABLE_VALUES)
-        noise = np.resize(np.roll(self._table, -int(place))[: max(count, 1)], count)
+        place = int(np.random.default_rng(hash_of(name)).integers(TABLE_VALUES))
+        noise = self._twice[place : place + min(count, TABLE_VALUES)]
+        if count > TABLE_VALUES:
+            noise = np.resize(noise, count)
         is_norm = "norm" in name.lower() or ".ln_" in name or name.startswith("ln_")
         if len(shape) < 2:
             values = 1 + 0.05 * noise if is_norm and leaf in ("weight", "scale") else 0.02 * noise
