@@ -72,6 +72,8 @@ def _training_options(command: argparse.ArgumentParser, name: str) -> None:
     add("--batch", type=int, default=256, help="shapes a step")
     add("--points", type=int, default=2048, help="surface points of the point encoder")
     add("--workers", type=int, default=0, help="processes that draw shapes ahead; on a GPU about the number of cores")
+    add("--block", type=int, default=256, help="shapes that are drawn and normalised at once; thousands on a GPU")
+    add("--ahead", type=int, default=1, help="batches of new data that are made at once; on a GPU about 8")
     add("--compile", action="store_true", help="fuse blocks and generator by torch.compile")
     add("--bf16", action="store_true", help="bf16 arithmetic in the networks")
     add("--log-every", type=int, default=25, help="steps a log record")

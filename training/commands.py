@@ -22,7 +22,7 @@ from training.export import export as write_export
 from training.export import num_parameters
 from training.flow import FlowOptions, FlowPhase
 from training.generator import augment, pictures
-from training.generator.draw import BLOCK, blocks
+from training.generator.draw import blocks
 from training.generator.stream import ShapeStream, block_generator
 from training.log import JsonLines
 from training.loop import Phase, Session
@@ -107,7 +107,7 @@ def train(options: argparse.Namespace) -> bool:
     seed = 10 * options.seed + PHASE_SEEDS[options.command]
     with (
         JsonLines(options.out / "log.jsonl") as log,
-        blocks(seed, place["block"], size=BLOCK, workers=options.workers) as source,
+        blocks(seed, place["block"], size=options.block, workers=options.workers) as source,
     ):
         stream = ShapeStream(source, device, seed, **place, compiled=options.compile)
         generator = block_generator(device, seed, place["block"], place["offset"])
@@ -138,7 +138,7 @@ def train(options: argparse.Namespace) -> bool:
 
 def _phase(options: argparse.Namespace, networks: Networks, stream: ShapeStream, generator: torch.Generator) -> Phase:
     if options.command == "vae":
-        chosen = VaeOptions(batch_size=options.batch, num_queries=options.queries, kl=options.kl)
+        chosen = VaeOptions(batch_size=options.batch, num_queries=options.queries, kl=options.kl, ahead=options.ahead)
         return VaePhase(networks, stream, generator, chosen, autocast=options.bf16)
     varied = options.looks == "varied"
     flow = FlowOptions(
@@ -147,6 +147,7 @@ def _phase(options: argparse.Namespace, networks: Networks, stream: ShapeStream,
         reuse=options.reuse,
         side=0.0 if options.no_side else 0.5,
         coupling=options.coupling,
+        ahead=options.ahead,
         looks=pictures.VARIED if varied else pictures.RECIPE,
         camera=augment.PHOTOGRAPHS if varied else augment.RECIPE,
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class MovingAverage:
@@ -40,10 +41,10 @@ class MovingAverage:
             parameter.copy_(average)
             average.copy_(own)
 
-    def state_dict(self) -> dict[str, int | list[Tensor]]:
+    def state_dict(self) -> dict[str, Any]:
         return {"steps": self._steps, "averages": self._averages}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self._steps = state["steps"]
         for average, stored in zip(self._averages, state["averages"], strict=True):
             average.copy_(stored)

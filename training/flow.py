@@ -20,7 +20,8 @@ from training.networks import CELLS_PER_PATCH, PATCH_PX, Networks
 class FlowOptions:
     """batch_size: samples a step; pool: shapes that are kept; reuse: how often each is used before it is replaced, on
     average; unconditional: share of samples without a picture; side: weight of the side loss, 0 leaves it out;
-    coupling: pair noise and data (see ``coupling``); looks, camera: kinds of pictures"""
+    coupling: pair noise and data (see ``coupling``); looks, camera: kinds of pictures; ahead: batches of new shapes
+    that are made at once"""
 
     batch_size: int = 256
     pool: int = 24576
@@ -28,6 +29,7 @@ class FlowOptions:
     unconditional: float = 0.1
     side: float = 0.5
     coupling: bool = False
+    ahead: int = 1
     looks: pictures.Looks = field(default=pictures.RECIPE)
     camera: augment.Camera = field(default=augment.RECIPE)
 
@@ -115,7 +117,9 @@ class FlowPhase:
         self._options, self._autocast = options or FlowOptions(), autocast
         self.batch_size = self._options.batch_size
         self._pool = Pool(self._options.pool)
-        self._due, self._basis = 0.0, None
+        self._at_once = min(self.batch_size * self._options.ahead, self._options.pool)
+        self._due = 0.0
+        self._basis: Tensor | None = None
         networks.vae.requires_grad_(False)
         networks.model.train()
         networks.conditioner.train()
@@ -130,8 +134,8 @@ class FlowPhase:
 
     @torch.no_grad()
     def _insert(self) -> None:
-        """One batch of new shapes into the pool."""
-        lot = self._stream.take(min(self.batch_size, self._options.pool))
+        """New shapes into the pool."""
+        lot = self._stream.take(self._at_once)
         points = lot.points(self.networks.num_points, self._generator)
         seen, side = lot.photograph(points, self.networks.image_size, self._generator, self._options.looks)
         with self._precision(points):
@@ -145,8 +149,8 @@ class FlowPhase:
         while len(self._pool) < min(self._options.pool, 8 * self.batch_size):
             self._insert()
         self._due += self.batch_size / self._options.reuse
-        if self._due >= self.batch_size:
-            self._due -= self.batch_size
+        if self._due >= self._at_once:
+            self._due -= self._at_once
             self._insert()
         if self._options.coupling and self._basis is None:
             self._basis = principal_axes(self._pool.everything("mean"))

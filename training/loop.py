@@ -130,6 +130,8 @@ class Session:
             if over:
                 with self.average.applied():
                     self.phase.finish(self.log)
+                if self.evaluate is not None:
+                    self._evaluated(1.0)
             self.save(finished=over)
         return over
 
@@ -160,7 +162,7 @@ class Session:
 
     def save(self, *, finished: bool) -> None:
         """The full state for this machine; the averages as shards for another."""
-        state = {
+        state: dict[str, Any] = {
             "phase": self.phase.name,
             "networks": self.phase.networks.state_dict(),
             "config": self.phase.networks.config,
@@ -175,11 +177,11 @@ class Session:
             "spent_s": self.progress.spent_s(),
             "finished": finished,
         }
-        checkpoints.write_state(self.out, state)
         facts = {name: state[name] for name in ("phase", "config", "num_points", "scale", "step", "samples")}
         facts["stream"] = state["data"]["stream"]
         with self.average.applied():
             checkpoints.write_shards(self.out, self.phase.networks.state_dict(), facts)
+        checkpoints.write_state(self.out, state)  # last: the pool makes it large, and a stopped process has little time
 
 
 def generator_state(generator: torch.Generator) -> Tensor:

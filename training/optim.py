@@ -54,7 +54,7 @@ class MuonAdamW:
         named = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
         self._all = [parameter for _, parameter in named]
         self._decay, self._momentum, self._clip = weight_decay, momentum, clip
-        self._groups: dict[tuple[int, ...], list[nn.Parameter]] = {}
+        self._groups: dict[tuple[int, ...], list[Tensor]] = {}
         rest = []
         for name, parameter in named:
             if is_hidden(name, parameter, least_side):
@@ -97,5 +97,5 @@ class MuonAdamW:
             moment.copy_(state["moments"][str(shape)])
 
 
-def _gradient(parameter: nn.Parameter) -> Tensor:
+def _gradient(parameter: Tensor) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from training.generator.stream import ShapeStream, field_batch
+from training.generator.stream import FieldBatch, ShapeStream, field_batch
 from training.log import JsonLines
 from training.loop import generator_state, restore_generator
 from training.networks import Networks
@@ -17,13 +17,15 @@ from training.networks import Networks
 @dataclass(frozen=True)
 class VaeOptions:
     """batch_size: shapes a step; num_queries: field values a shape; kl: weight of the mean KL, in nats per channel;
-    absolute: weight of the L1 beside the squared error; statistics: batches that give the latents' scale at the end"""
+    absolute: weight of the L1 beside the squared error; statistics: batches that give the latents' scale at the end;
+    ahead: batches that are made at once, many on a GPU, where a few large operations are faster than many small ones"""
 
     batch_size: int = 256
     num_queries: int = 2048
     kl: float = 1e-3
     absolute: float = 0.3
     statistics: int = 4
+    ahead: int = 1
 
 
 class VaePhase:
@@ -43,17 +45,24 @@ class VaePhase:
         self.networks, self._stream, self._generator = networks, stream, generator
         self._options, self._autocast = options or VaeOptions(), autocast
         self.batch_size = self._options.batch_size
+        self._ready: list[FieldBatch] = []
         networks.vae.train()
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         return [item for item in self.networks.named_parameters() if item[0].startswith("vae.")]
 
+    @torch.no_grad()
+    def _next(self) -> FieldBatch:
+        if not self._ready:
+            lot = self._stream.take(self.batch_size * self._options.ahead)
+            made = field_batch(lot, self.networks.num_points, self._options.num_queries, self._generator)
+            self._ready = made.split(self.batch_size)
+        return self._ready.pop(0)
+
     def loss(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared and absolute error of the clamped field, and the KL of the latents."""
         options = self._options
-        with torch.no_grad():
-            lot = self._stream.take(options.batch_size)
-            batch = field_batch(lot, self.networks.num_points, options.num_queries, self._generator)
+        batch = self._next()
         with torch.autocast(batch.surface.device.type, torch.bfloat16, enabled=self._autocast):
             posterior = self.networks.encode(batch.surface)
             field = self.networks.field(posterior.sample(self._generator), batch.points)
@@ -79,8 +88,10 @@ class VaePhase:
         log.write("latents", scale=self.networks.scale, mean=float(everything.mean()), variances=spectrum)
 
     def state(self) -> dict[str, Any]:
-        return {"stream": self._stream.place(), "generator": generator_state(self._generator)}
+        ready = [asdict(batch) for batch in self._ready]
+        return {"stream": self._stream.place(), "generator": generator_state(self._generator), "ready": ready}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """The generator's place; the stream is opened at its own place by whoever builds it."""
+        """The generator's place and what was made ahead; the stream is opened at its own place by whoever builds it."""
         restore_generator(self._generator, state["generator"])
+        self._ready = [FieldBatch(**batch) for batch in state["ready"]]

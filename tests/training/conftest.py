@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,6 +33,15 @@ def micro_networks(seed: int = 0) -> Networks:
     networks = Networks(micro_config(), num_points=64, encoder_layers=3)
     initialise(networks, torch.Generator().manual_seed(seed))
     return networks
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads only wait for each other on tensors this small, and for minutes on a machine that others use too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 import hy3dgen
+from benchmarks.shapes import shape
 from hy3dgen.errors import UsageError, WeightsDamagedError
 from hy3dgen.shapegen.pipelines import Hunyuan3DDiTFlowMatchingPipeline
 from tests.training.conftest import micro_config, micro_networks
 from training import evaluate
 from training.export import POINT_ENCODER, WEIGHTS, export, num_parameters
 from training.networks import (
-    POINT_ENCODER_NAMES, POSITIONS, Networks, load_tensors, nano_config, read_folder, resampled_positions, z_order,
+    POINT_ENCODER_NAMES,
+    POSITIONS,
+    Networks,
+    load_tensors,
+    nano_config,
+    read_folder,
+    resampled_positions,
+    z_order,
 )  # fmt: skip
 
 NANO = Path(hy3dgen.__file__).parent / "assets" / "nano"
@@ -31,7 +42,7 @@ def test_the_shipped_weights_round_trip(tmp_path):
     config, tensors = read_folder(NANO)
     networks = Networks(config)
     load_tensors(networks, tensors, partial=True)
-    assert num_parameters(networks)["all"] == 23_237_873 or num_parameters(networks)["all"] < 24_000_000
+    assert 23_000_000 < num_parameters(networks)["all"] < 24_000_000
     export(networks, tmp_path)
     before, after = stored(NANO / WEIGHTS), stored(tmp_path / WEIGHTS)
     assert before.keys() == after.keys()
@@ -46,11 +57,10 @@ def test_an_exported_folder_loads_and_runs_in_the_public_pipeline(tmp_path):
     networks.scale = 0.8
     export(networks, tmp_path)
     pipeline = Hunyuan3DDiTFlowMatchingPipeline.from_pretrained(str(tmp_path), device="cpu", dtype=torch.float32)
-    picture = torch.zeros(64, 64, 4, dtype=torch.uint8).numpy()
+    picture = np.zeros((64, 64, 4), np.uint8)
     picture[16:48, 20:44] = 255
-    from PIL import Image
-
-    latents = pipeline(Image.fromarray(picture), num_inference_steps=3, guidance_scale=2.0, output_type="latent", seed=0)
+    options: dict[str, Any] = {"num_inference_steps": 3, "guidance_scale": 2.0, "output_type": "latent", "seed": 0}
+    latents = pipeline(Image.fromarray(picture), **options)
     assert latents.shape == (1, 16, 4) and bool(torch.isfinite(latents).all())
     assert pipeline.vae.scale_factor == 0.8
 
@@ -63,8 +73,6 @@ def test_the_pipeline_and_the_evaluation_sample_alike(tmp_path):
     pipeline = Hunyuan3DDiTFlowMatchingPipeline.from_pretrained(str(tmp_path), device="cpu", dtype=torch.float32)
     data = evaluate.held_out(28, every=16, cells=8, categories=("mug",))
     noise = torch.randn(1, 16, 4, generator=torch.Generator().manual_seed(3))
-    from benchmarks.shapes import shape
-
     theirs = pipeline(
         shape("mug", 0).render(512), num_inference_steps=5, guidance_scale=3.0, output_type="latent", latents=noise
     )
@@ -95,8 +103,6 @@ def test_a_point_encoder_under_its_first_names_is_found(tmp_path):
                 name = old + name[len(new) :]
         renamed[name] = tensor
     assert {name.split(".")[0] for name in renamed} == {"inp", "cross", "resblocks", "ln", "pre_kl"}
-    from safetensors.torch import save_file
-
     save_file(renamed, tmp_path / POINT_ENCODER)
     config, tensors = read_folder(tmp_path)
     other = Networks(config, num_points=64)
@@ -121,11 +127,13 @@ def test_positions_are_resampled_for_larger_pictures():
     config = nano_config(image_size=224)
     encoder = config["conditioner"]["params"]["main_image_encoder"]["kwargs"]
     assert encoder["image_size"] == encoder["config"]["image_size"] == 224
-    table = torch.cat([torch.full((1, 1, 3), 9.0), torch.linspace(0, 1, 12).repeat(12)[None, :, None].expand(-1, -1, 3)], 1)
+    ramp = torch.linspace(0, 1, 12).repeat(12)[None, :, None].expand(-1, -1, 3)
+    table = torch.cat([torch.full((1, 1, 3), 9.0), ramp], 1)
     fine = resampled_positions(table, 16)
     assert fine.shape == (1, 257, 3) and bool((fine[:, 0] == 9).all())
     row = fine[0, 1:17, 0]
-    assert bool((row.diff() > 0).all()) and row[0] == pytest.approx(0, abs=0.05) and row[-1] == pytest.approx(1, abs=0.05)
+    assert bool((row.diff() > 0).all())
+    assert [float(row[0]), float(row[-1])] == pytest.approx([0, 1], abs=0.05)
     assert POSITIONS in micro_networks().state_dict()
 
 

@@ -36,7 +36,7 @@ def test_muon_takes_the_matrices_of_blocks_only():
     assert "model.double_blocks.0.img_attn.qkv.weight" in names
     assert "vae.transformer.resblocks.0.attn.c_qkv.weight" in names
     assert "conditioner.main_image_encoder.model.encoder.layer.0.mlp.fc1.weight" in names
-    assert not names & {"model.latent_in.weight", "vae.post_kl.weight", "side.weight", "model.final_layer.linear.weight"}
+    assert not names & {"model.latent_in.weight", "vae.post_kl.weight", "side.weight"}
 
 
 def test_a_step_moves_against_the_gradient_by_the_rate():

@@ -105,31 +105,35 @@ def varied(scene: Scene, looks: Looks, generator: torch.Generator) -> tuple[Scen
 
 
 def render(
-    solids: Solids, scene: Scene, size_px: int, *, cel: Tensor | None = None, tint: Tensor | None = None
+    solids: Solids,
+    scene: Scene,
+    size_px: int,
+    *,
+    cel: Tensor | None = None,
+    tint: Tensor | None = None,
+    halves: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Pictures (B, size, size, 4) uint8, straight alpha 0 or 255, white where there is nothing; and side targets
     (B, size // CELL_PX, size // CELL_PX, SIDE_CHANNELS) float32 at the middle of each cell, zero outside.
 
     Depths are distances from the camera, subtracted from the camera's distance to the origin: 0 = at the origin's
-    distance, positive = nearer. cel: (B,) steps of the light; tint: (B, 3) colour of the key; see ``varied``
+    distance, positive = nearer. cel: (B,) steps of the light; tint: (B, 3) colour of the key; see ``varied``;
+    halves: (B, 3) half sizes of the shapes' boxes, when known: rays that miss them are not traced
     """
     many = max(PIECE_RAYS // size_px**2, 1)
     if len(solids) > many:
-        cut = [slice(i, i + many) for i in range(0, len(solids), many)]
-        parts = [
-            render(
-                solids[c],
-                scene[c],
-                size_px,
-                cel=None if cel is None else cel[c],
-                tint=None if tint is None else tint[c],
-            )
-            for c in cut
-        ]
+
+        def piece(first: int) -> tuple[Tensor, Tensor]:
+            cut = slice(first, first + many)
+            rest = {"cel": cel, "tint": tint, "halves": halves}
+            some = {name: None if values is None else values[cut] for name, values in rest.items()}
+            return render(solids[cut], scene[cut], size_px, **some)
+
+        parts = [piece(first) for first in range(0, len(solids), many)]
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
     origin, way = _rays(scene.cameras, size_px)
     distance = scene.cameras[:, 1:2]
-    near, far = _within_scene(origin, way)
+    near, far = _within_scene(origin, way) if halves is None else _within_box(origin, way, halves)
     t = _march(solids, origin, way, near, far)
     hit = t >= 0
     points = origin[:, None] + t.clamp_min(0)[..., None] * way
@@ -175,6 +179,16 @@ def _within_scene(origin: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
     inside = b * b - origin.square().sum(-1, keepdim=True) + SCENE_RADIUS**2
     root = inside.clamp_min(0).sqrt()
     return torch.where(inside > 0, (-b - root).clamp_min(0), torch.inf), torch.where(inside > 0, root - b, -torch.inf)
+
+
+def _within_box(origin: Tensor, way: Tensor, halves: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for boxes of these half sizes (B, 3) around the origin, with a little room."""
+    room = (halves + 0.04)[:, None]
+    steep = torch.where(way.abs() < 1e-6, 1e-6, way)
+    one, two = (-room - origin[:, None]) / steep, (room - origin[:, None]) / steep
+    near, far = torch.minimum(one, two).amax(-1).clamp_min(0), torch.maximum(one, two).amin(-1)
+    missed = near >= far
+    return torch.where(missed, torch.inf, near), torch.where(missed, -torch.inf, far)
 
 
 def _march(solids: Solids, origin: Tensor, way: Tensor, near: Tensor, far: Tensor) -> Tensor:
@@ -269,7 +283,7 @@ def _albedo(material: Tensor, at: Tensor) -> Tensor:
     x, y, z = at.unbind(-1)
     kind, scale, phase = material[..., 6], material[..., 7], material[..., 8]
     cells = [scale * 0.4 * x + phase, scale * 0.4 * y, scale * 0.4 * z]
-    checker = sum(cell.floor() for cell in cells) % 2
+    checker = (cells[0].floor() + cells[1].floor() + cells[2].floor()) % 2
     spots = _noise(scale * 0.5 * x + phase, scale * 0.5 * y, scale * 0.5 * z) > 0.6
     patterns = [
         torch.zeros_like(x),

@@ -46,9 +46,9 @@ class Lot:
         cameras = pictures.jittered(pictures.fit_windows(points, self.views), generator)
         scene = pictures.scene_of(cameras, self.lights, self.materials)
         if looks == pictures.RECIPE:
-            return pictures.render(self.solids, scene, size_px)
+            return pictures.render(self.solids, scene, size_px, halves=self.halves)
         scene, cel, tint = pictures.varied(scene, looks, generator)
-        return pictures.render(self.solids, scene, size_px, cel=cel, tint=tint)
+        return pictures.render(self.solids, scene, size_px, cel=cel, tint=tint, halves=self.halves)
 
 
 def join(lots: list[Lot]) -> Lot:
@@ -132,6 +132,11 @@ class FieldBatch:
     surface: Tensor
     points: Tensor
     values: Tensor
+
+    def split(self, size: int) -> list[FieldBatch]:
+        """Batches of ``size`` shapes."""
+        parts = (values.split(size) for values in (self.surface, self.points, self.values))
+        return [FieldBatch(*item) for item in zip(*parts, strict=True)]
 
 
 def field_batch(lot: Lot, num_points: int, num_queries: int, generator: torch.Generator) -> FieldBatch:

@@ -30,7 +30,7 @@ def queries(surface: Tensor, count: int, generator: torch.Generator, rule: Query
     device, dtype = surface.device, surface.dtype
     shape = (len(surface), near, 3)
     narrow = torch.rand(*shape[:2], 1, generator=generator, device=device) < 0.5
-    sigma = torch.where(narrow, *(torch.tensor(value, device=device, dtype=dtype) for value in rule.near))
+    sigma = torch.where(narrow, rule.near[0], rule.near[1]).to(dtype)
     around = surface[:, :near, :3] + sigma * torch.randn(shape, generator=generator, device=device, dtype=dtype)
     free = torch.rand(len(surface), count - near, 3, generator=generator, device=device, dtype=dtype)
     return torch.cat([around, (2 * free - 1) * rule.half_box], dim=1)
