@@ -14,6 +14,7 @@ from hy3dgen.errors import MeshError
 from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.meshes.repair import drop_folded, fill_holes
 from hy3dgen.meshes.topology import (
+    check_indices,
     compact,
     disagreeing_faces,
     edge_table,
@@ -76,6 +77,7 @@ def drop_degenerate_faces(mesh: Mesh) -> Mesh:
     These are the reference's DegenerateFaceRemover rules: faces without area but with three indices stay, and so
     do copies of a face. Returns an empty mesh when nothing is left.
     """
+    check_indices(mesh)
     faces = mesh.faces
     keep = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
     return compact(mesh, keep & _finite_faces(mesh))
@@ -95,6 +97,7 @@ def remove_small_parts(mesh: Mesh, *, min_face_share: float = 0.005) -> Mesh:
     These are the reference's FloaterRemover rules: parts hang together by edges between vertex indices, a part of
     exactly the share stays, and a soup of single triangles loses nothing. Vertices that no face used before stay.
     """
+    check_indices(mesh)
     if len(mesh.faces) == 0:
         return mesh
     part = parts_by_edge(mesh.faces)
@@ -116,6 +119,7 @@ def remove_small_parts(mesh: Mesh, *, min_face_share: float = 0.005) -> Mesh:
 
 def weld(mesh: Mesh) -> tuple[Mesh, int]:
     """Join vertices with the same position (and the same UV, where there is one). Returns (mesh, vertices saved)."""
+    check_indices(mesh)
     keys = mesh.vertices if mesh.uv is None else np.concatenate([mesh.vertices, mesh.uv], 1)
     first, group = merge_positions(keys)
     saved = len(mesh.vertices) - len(first)

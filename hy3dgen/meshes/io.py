@@ -263,7 +263,8 @@ def _in_file_axes(mesh: Mesh, scale: float, up: str) -> Mesh:
 
 def encode_png(texture: np.ndarray) -> bytes:
     """(H, W, 3) uint8 sRGB as PNG."""
-    done, data = cv2.imencode(".png", np.ascontiguousarray(texture[..., ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 6])
+    # level 4 takes a third of the time of level 6 for files 7 % larger
+    done, data = cv2.imencode(".png", np.ascontiguousarray(texture[..., ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 4])
     if not done:
         raise MeshError(f"a texture of shape {texture.shape} and type {texture.dtype} cannot be written as PNG")
     return data.tobytes()

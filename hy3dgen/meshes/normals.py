@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from hy3dgen.meshes.mesh import Mesh
-from hy3dgen.meshes.topology import merge_positions
+from hy3dgen.meshes.topology import check_indices, merge_positions
 
 Weighting = Literal["angle", "area", "none"]
 
@@ -37,18 +37,22 @@ def vertex_normals(mesh: Mesh, *, weighting: Weighting = "angle") -> np.ndarray:
     """Smooth unit normals, (V, 3) float32. Vertices at one position get one normal, so UV seams cannot be seen.
 
     weighting: what a face counts for: its angle at the vertex (independent of the triangulation), its area, or all
-    the same. Where no direction is defined (unused vertex, degenerate faces, cancelling sides) the result is +y.
+    the same. Where no direction is defined (unused vertex, degenerate faces, cancelling sides, NaN or
+    infinity) the result is +y. Raises MeshError for a face with a vertex that does not exist.
     """
+    check_indices(mesh)
     first, group = merge_positions(mesh.vertices)
     points = mesh.vertices.astype(np.float64)
-    span = np.abs(points).max(initial=0.0)
+    known = np.isfinite(points).all(axis=1)
+    points[~known] = np.nan  # so that faces there have no direction, and no arithmetic warns
+    span = np.abs(points[known]).max(initial=0.0)
     corners = (points / span if span > 0 else points)[mesh.faces]
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     length = np.linalg.norm(cross, axis=1, keepdims=True)
     unit = np.divide(cross, length, out=np.zeros_like(cross), where=length > 0)
     share = np.ones((len(mesh.faces), 3))
     if weighting == "area":
-        share = np.repeat(length, 3, axis=1)
+        share = np.repeat(np.nan_to_num(length), 3, axis=1)
     elif weighting == "angle":
         share = corner_angles(corners)
     total = np.empty((len(first), 3))

@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hy3dgen.meshes.mesh import Mesh
-from hy3dgen.meshes.topology import boundary_edges, compact, edge_table, orient
+from hy3dgen.meshes.topology import boundary_edges, check_indices, compact, edge_table, orient
 
 # How far the two sides of a cut are drawn apart, in lengths of the edges there: invisible, but programs that weld
 # equal positions on loading do not undo the cut.
@@ -67,6 +67,7 @@ def split_non_manifold(mesh: Mesh) -> tuple[Mesh, int]:
     stays closed; the copies of a vertex are drawn apart by a thousandth of an edge. UV and normals are carried along.
     Returns the mesh and the number of vertices added; the same object when that is 0.
     """
+    check_indices(mesh)
     faces = mesh.faces
     if len(faces) == 0:
         return mesh, 0
@@ -209,6 +210,7 @@ def fill_holes(mesh: Mesh, *, max_edges: int = 30) -> tuple[Mesh, int]:
     A hole is left open when closing it would need an edge that two faces have already. Faces over a hole in a UV map
     take the UVs of its rim, so callers fill before they unwrap.
     """
+    check_indices(mesh)
     loops = [loop for loop in boundary_loops(mesh.faces) if 3 <= len(loop) <= max_edges]
     if not loops:
         return mesh, 0

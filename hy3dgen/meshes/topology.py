@@ -120,11 +120,17 @@ def faces_without_area(mesh: Mesh, *, threshold: float) -> np.ndarray:
     return np.asarray(adjacency.without_area(*_points_and_faces(mesh), threshold))
 
 
+def check_indices(mesh: Mesh) -> None:
+    """Raise MeshError when a face uses a vertex that does not exist."""
+    _, highest = _indices(mesh.faces)
+    if highest > len(mesh.vertices):
+        raise MeshError(f"a face uses vertex {highest - 1}, but there are {len(mesh.vertices)} vertices")
+
+
 def _points_and_faces(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
     """Positions as float64 and faces as int32, for the compiled loops; indices checked."""
-    faces, highest = _indices(mesh.faces)
-    if highest > len(mesh.vertices):
-        raise MeshError(f"a face uses vertex {highest - 1}, but there are {len(mesh.vertices)}")
+    check_indices(mesh)
+    faces, _ = _indices(mesh.faces)
     return np.ascontiguousarray(mesh.vertices, np.float64), faces
 
 
@@ -281,6 +287,7 @@ def _depth(
 
 def compact(mesh: Mesh, keep_faces: np.ndarray | None = None) -> Mesh:
     """Keep some faces, (F,) bool or None for all, and only the vertices that they use, in their order."""
+    check_indices(mesh)
     if keep_faces is not None and keep_faces.all():
         keep_faces = None
     faces = mesh.faces if keep_faces is None else mesh.faces[keep_faces]
