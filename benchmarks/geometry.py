@@ -1,6 +1,6 @@
 """The CPU geometry stages beside the libraries that the reference uses, on the same input in one process.
 
-    python -m benchmarks.geometry [--sizes 10000 100000 1000000] [--repeat 5] [--meshes FILE ...]
+    python -m benchmarks.geometry [--sizes 10000 100000 1000000 5000000] [--repeat 5] [--meshes FILE ...]
     python -m benchmarks.geometry --table        # docs/geometry.md again from the committed JSON
 
 A library that is not installed leaves its columns empty; to have all: pip install pymeshlab xatlas.
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import surfaces
+from benchmarks import seams, surfaces
 from hy3dgen.baking import fill, inpaint
 from hy3dgen.meshes import topology
 from hy3dgen.meshes.cleanup import clean, remove_small_parts
@@ -46,6 +46,12 @@ TEXTURE_PX = 2048
 ONCE_ABOVE_S = 4.0
 # Faces of the figurine by grid resolution, measured: 2.77 resolution².
 FACES_PER_CELL = 2.77
+
+_TABLES = (
+    ("reduce", "Reduction"),
+    ("unwrap", "UV maps"),
+    ("bake", "The same six views baked under both UV maps, seen from between them"),
+)
 
 Row = dict[str, Any]
 
@@ -126,9 +132,9 @@ def bench_extract(given: str, grid: np.ndarray, repeat: int) -> list[Row]:
     return [row("extract", given, len(full[1]), "hy3dgen (skimage + NaN filter)", "scikit-image", times, quality)]
 
 
-def bench_clean(given: str, mesh: Mesh, repeat: int) -> list[Row]:
+def bench_clean(given: str, mesh: Mesh, repeat: int, *, alone: bool = False) -> list[Row]:
     """Floaters by the reference's rule, beside pymeshlab through files (as the reference does) and in memory."""
-    pymeshlab = optional("pymeshlab")
+    pymeshlab: Any = None if alone else optional("pymeshlab")
 
     def through_files() -> Any:
         with tempfile.TemporaryDirectory() as folder:
@@ -177,9 +183,9 @@ def reduction_quality(mesh: Mesh, truth: Mesh) -> Row:
     }
 
 
-def bench_reduce(given: str, mesh: Mesh, target: int, repeat: int) -> tuple[list[Row], Mesh]:
+def bench_reduce(given: str, mesh: Mesh, target: int, repeat: int, *, alone: bool = False) -> tuple[list[Row], Mesh]:
     """Reduction beside pymeshlab with the reference's settings, every option passed."""
-    pymeshlab = optional("pymeshlab")
+    pymeshlab: Any = None if alone else optional("pymeshlab")
 
     def with_pymeshlab() -> Mesh:
         meshes = pymeshlab.MeshSet()
@@ -199,9 +205,9 @@ def bench_reduce(given: str, mesh: Mesh, target: int, repeat: int) -> tuple[list
     return [row("reduce", given, len(mesh.faces), "reduce_faces", "pymeshlab", times, quality)], mine
 
 
-def bench_unwrap(given: str, mesh: Mesh, repeat: int) -> tuple[list[Row], Mesh]:
-    """UV map beside xatlas with its defaults, as the reference calls it."""
-    xatlas = optional("xatlas")
+def bench_unwrap(given: str, mesh: Mesh, repeat: int, *, alone: bool = False) -> tuple[list[Row], Mesh, Mesh | None]:
+    """UV map beside xatlas with its defaults, as the reference calls it. Returns rows, our mesh and xatlas's."""
+    xatlas: Any = None if alone else optional("xatlas")
 
     def with_xatlas() -> Mesh:
         source, faces, uv = xatlas.parametrize(mesh.vertices, mesh.faces)
@@ -211,7 +217,7 @@ def bench_unwrap(given: str, mesh: Mesh, repeat: int) -> tuple[list[Row], Mesh]:
     quality = {"ours": _uv_quality(mine, mesh)}
     if theirs is not None:
         quality["reference"] = _uv_quality(theirs, mesh)
-    return [row("unwrap", given, len(mesh.faces), "unwrap (checked)", "xatlas", times, quality)], mine
+    return [row("unwrap", given, len(mesh.faces), "unwrap (checked)", "xatlas", times, quality)], mine, theirs
 
 
 def _uv_quality(mesh: Mesh, before: Mesh) -> Row:
@@ -253,8 +259,59 @@ def bench_raster(given: str, mesh: Mesh, repeat: int) -> list[Row]:
     return rows
 
 
+def bench_bake(given: str, mesh: Mesh, other: Mesh | None, repeat: int) -> list[Row]:
+    """Six pictures onto our UV map and onto xatlas's, and how both look from between them."""
+    pictures = seams.six_pictures(mesh)
+    times, mine, theirs = timed(
+        lambda: seams.baked(mesh, pictures, TEXTURE_PX),
+        None if other is None else lambda: seams.baked(other, pictures, TEXTURE_PX),
+        min(repeat, 3),
+    )
+    quality = {"ours": seams.judged(mine)}
+    if theirs is not None:
+        quality["reference"] = seams.judged(theirs)
+    name = "the same on xatlas's map"
+    return [row("bake", given, len(mesh.faces), "six views, map of uvunwrap", name, times, quality)]
+
+
+def bench_chain(resolution: int, repeat: int) -> list[Row]:
+    """From a grid of values to a written GLB with a baked texture: all stages in a row, ours only."""
+    grid = -surfaces.figurine_grid(resolution)
+    tensor = torch.from_numpy(grid)
+    seconds: dict[str, list[float]] = {}
+    pictures: list[Any] = []
+
+    def run() -> Mesh:
+        clock = [time.perf_counter()]
+
+        def lap(name: str, result: Any) -> Any:
+            clock.append(time.perf_counter())
+            seconds.setdefault(name, []).append(clock[-1] - clock[-2])
+            return result
+
+        found = lap("extract", marching_cubes(tensor, 0.0))
+        assert found is not None
+        points = (found[0] * (2 / resolution) - 1).astype(np.float32)
+        mesh = lap("clean", clean(Mesh(points, np.ascontiguousarray(found[1][:, ::-1])))[0])
+        mesh = lap("reduce", reduce_faces(mesh, TARGET_FACES))
+        mesh = lap("unwrap", unwrap(mesh, size_px=TEXTURE_PX))
+        if not pictures:
+            pictures.extend(seams.six_pictures(mesh))
+            clock.append(time.perf_counter())
+        mesh = lap("bake", seams.baked(mesh, pictures, TEXTURE_PX))
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "a.glb").write_bytes(encode_mesh(mesh, "a.glb")["a.glb"])
+        return lap("write", mesh)
+
+    times, mine, _ = timed(run, None, repeat)
+    quality = {name: round(statistics.median(values[1:] or values), 3) for name, values in seconds.items()}
+    faces = round(FACES_PER_CELL * resolution**2)
+    return [row("chain", f"{resolution + 1}³ grid", faces, "grid to GLB, 2048² texture", None, times,
+                {"faces_out": len(mine.faces), **{f"{name}_s": value for name, value in quality.items()}})]  # fmt: skip
+
+
 def bench_fill(given: str, mesh: Mesh, repeat: int) -> list[Row]:
-    """Holes of a UV texture: nearest colours beside OpenCV's Navier-Stokes, which the reference uses."""
+    """Holes of a UV texture: our pyramid beside OpenCV's Navier-Stokes, which the reference uses."""
     from skimage import data
 
     photo = np.tile(data.astronaut(), (4, 4, 1))[:TEXTURE_PX, :TEXTURE_PX].astype(np.float32) / 255
@@ -266,17 +323,18 @@ def bench_fill(given: str, mesh: Mesh, repeat: int) -> list[Row]:
     holes = page & np.kron(blobs, np.ones((TEXTURE_PX // 128, TEXTURE_PX // 128), bool))
     known = page & ~holes
     given_photo = photo * known[..., None]
+    given_bytes = (given_photo * 255).round().astype(np.uint8)
     times, mine, theirs = timed(
-        lambda: fill.nearest(given_photo, known),
+        lambda: fill.pull_push(given_bytes, known),
         lambda: inpaint.fill_picture(given_photo, known.astype(np.uint8) * 255),
         min(repeat, 3),
     )
     quality = {
         "filled_share": round(float(1 - known.mean()), 4),
-        "psnr_ours_db": _psnr(mine, photo, holes),
+        "psnr_ours_db": _psnr(mine.astype(np.float32) / 255, photo, holes),
         "psnr_reference_db": _psnr(theirs.astype(np.float32) / 255, photo, holes),
     }
-    return [row("fill", given, len(mesh.faces), "fill.nearest", "OpenCV Navier-Stokes, radius 3", times, quality)]
+    return [row("fill", given, len(mesh.faces), "fill.pull_push", "OpenCV Navier-Stokes, radius 3", times, quality)]
 
 
 def _psnr(picture: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
@@ -295,15 +353,19 @@ def bench_export(given: str, mesh: Mesh, repeat: int) -> list[Row]:
     return [row("export", given, len(mesh.faces), "encode_mesh .glb", "trimesh", times, quality)]
 
 
-def bench_mesh(given: str, mesh: Mesh, repeat: int, *, texels: bool) -> list[Row]:
-    """All stages from a mesh on; those on texels, which depend little on the mesh, only when asked."""
-    rows = bench_clean(given, mesh, repeat)
+def bench_mesh(given: str, mesh: Mesh, repeat: int, *, texels: bool, alone: bool = False) -> list[Row]:
+    """All stages from a mesh on; those on texels, which depend little on the mesh, only when asked.
+
+    alone: without the reference's libraries, which would take hours
+    """
+    rows = bench_clean(given, mesh, repeat, alone=alone)
     cleaned, _ = clean(mesh)
     target = min(TARGET_FACES, len(cleaned.faces) // 4)
-    reduced_rows, reduced = bench_reduce(given, cleaned, target, repeat)
-    unwrap_rows, unwrapped = bench_unwrap(given, reduced, repeat)
+    reduced_rows, reduced = bench_reduce(given, cleaned, target, repeat, alone=alone)
+    unwrap_rows, unwrapped, by_xatlas = bench_unwrap(given, reduced, repeat, alone=alone)
     rows += reduced_rows + unwrap_rows
     if texels:
+        rows += bench_bake(given, unwrapped, by_xatlas, repeat)
         rows += bench_raster(given, unwrapped, repeat)
         rows += bench_fill(given, unwrapped, repeat)
         rows += bench_export(given, unwrapped, repeat)
@@ -350,25 +412,27 @@ def table(result: Row) -> str:
     lines = [
         "# Geometry stages, measured",
         "",
-        "Made by `python -m benchmarks.geometry`; do not edit. Seconds are medians; ratio is ours by reference.",
+        "Made by `python -m benchmarks.geometry`; do not edit. Seconds are medians; ratio is ours by reference, "
+        "on the clock and in processor time, which other work on the machine disturbs less.",
         "",
         f"Machine: {where['cpu']}, {where['cores']} cores, {where['system']}, Python {where['python']}. "
         f"{where['note']}",
         "",
-        "| stage | input | faces | ours | s | reference | s | ratio |",
-        "|---|---|--:|---|--:|---|--:|--:|",
+        "| stage | input | faces | ours | s | reference | s | ratio | CPU ratio |",
+        "|---|---|--:|---|--:|---|--:|--:|--:|",
     ]
     for r in result["rows"]:
         seconds = "" if r["reference_s"] is None else f"{r['reference_s']:.3f}"
         ratio = "" if r["ratio"] is None else f"{r['ratio']:.2f}"
+        busy = f"{r['ours_cpu_s'] / r['reference_cpu_s']:.2f}" if r["reference_cpu_s"] else ""
         lines.append(
             f"| {r['stage']} | {r['input']} | {r['faces']} | {r['ours']} | {r['ours_s']:.3f} "
-            f"| {r['reference'] or ''} | {seconds} | {ratio} |"
+            f"| {r['reference'] or ''} | {seconds} | {ratio} | {busy} |"
         )
-    for stage, title in (("reduce", "Reduction"), ("unwrap", "UV maps")):
+    for stage, title in _TABLES:
         lines += ["", f"## {title}", "", *_quality_table([r for r in result["rows"] if r["stage"] == stage])]
     lines += ["", "Distances in 1e-4 of the box diagonal, two-sided; slivers are faces with an angle under 5°.", ""]
-    others = [r for r in result["rows"] if r["stage"] not in ("reduce", "unwrap")]
+    others = [r for r in result["rows"] if r["stage"] not in dict(_TABLES)]
     lines += ["## Other stages", "", "| stage | input | figures |", "|---|---|---|"]
     for r in others:
         figures = ", ".join(f"{key} {value}" for key, value in r["quality"].items())
@@ -390,14 +454,26 @@ def _quality_table(rows: list[Row]) -> list[str]:
     return lines
 
 
+def _resolution(faces: int) -> int:
+    """Cells along a side of the grid whose figurine has about so many faces."""
+    return max(round((faces / FACES_PER_CELL) ** 0.5), 24)
+
+
 def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
     """The rows of one input after the other."""
+    compared = [size for size in options.sizes if size <= options.alone_above]
     for size in options.sizes:
-        grid = surfaces.figurine_grid(max(round((size / FACES_PER_CELL) ** 0.5), 24))
+        if size > options.alone_above:  # a grid for so many faces would not fit
+            quarter = surfaces.mesh_of_grid(surfaces.figurine_grid(_resolution(size // 4)))
+            yield bench_mesh("figurine, split", surfaces.split_faces(quarter), 1, texels=False, alone=True)
+            continue
+        grid = surfaces.figurine_grid(_resolution(size))
         rows = bench_extract("figurine", grid, options.repeat)
         mesh = surfaces.mesh_of_grid(grid)
         del grid
-        yield rows + bench_mesh("figurine", mesh, options.repeat, texels=size == max(options.sizes))
+        yield rows + bench_mesh("figurine", mesh, options.repeat, texels=size == max(compared))
+    if options.chain:
+        yield bench_chain(options.chain, options.repeat)
     for path in [*options.meshes, *([] if options.no_samples else sample_meshes())]:
         yield bench_mesh(path.stem, read_mesh(path), options.repeat, texels=False)
 
@@ -406,8 +482,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.geometry", description=__doc__.split("\n", 1)[0])
     parser.add_argument(
-        "--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="faces of the figurine"
+        "--sizes",
+        type=int,
+        nargs="*",
+        default=[10_000, 100_000, 300_000, 1_000_000, 5_000_000],
+        help="faces of the figurine",
     )
+    parser.add_argument("--alone-above", type=int, default=2_000_000, help="larger figurines: without references")
+    parser.add_argument("--chain", type=int, default=384, help="cells of the grid for the whole chain; 0 for none")
     parser.add_argument("--meshes", type=Path, nargs="*", default=[], help="more meshes, e.g. what color.py made")
     parser.add_argument("--no-samples", action="store_true", help="leave out pymeshlab's sample meshes")
     parser.add_argument("--repeat", type=int, default=5, help="runs a figure (those over 4 s run once)")

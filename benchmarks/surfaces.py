@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
+from hy3dgen.meshes import topology
 from hy3dgen.meshes.mesh import Mesh
 
 _LIMBS = (
@@ -77,6 +78,16 @@ def mesh_of_grid(grid: np.ndarray) -> Mesh:
     vertices, faces, _, _ = marching_cubes(grid, 0.0)
     scale = 2 * _EXTENT / (len(grid) - 1)
     return Mesh((vertices * scale - _EXTENT).astype(np.float32), faces.astype(np.int32))
+
+
+def split_faces(mesh: Mesh) -> Mesh:
+    """Every face cut into four at the middles of its edges; the shape stays."""
+    table = topology.edge_table(mesh.faces)
+    middles = mesh.vertices[table.edges].mean(1, dtype=np.float32)
+    corner = mesh.faces
+    middle = (table.side_to_edge.reshape(-1, 3) + len(mesh.vertices)).astype(np.int32)
+    parts = [np.stack([corner[:, k], middle[:, k], middle[:, k - 1]], 1) for k in range(3)]
+    return Mesh(np.concatenate([mesh.vertices, middles]), np.concatenate([*parts, middle]))
 
 
 def sample_surface(mesh: Mesh, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
