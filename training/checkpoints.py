@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ def read_state(folder: Path, device: torch.device) -> dict[str, Any]:
         raise WeightsNotFoundError(f"{folder} has no {STATE}; --load takes a folder that a run with --out wrote")
     try:
         return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise WeightsDamagedError(f"{path} cannot be read ({error}); use the shards beside it") from error
+    except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise WeightsDamagedError(f"{path} cannot be read ({reason}); use the shards beside it") from error
 
 
 def write_shards(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> list[Path]:

@@ -105,10 +105,8 @@ def train(options: argparse.Namespace) -> bool:
         raise UsageError(f"{options.out} holds no interrupted piece of phase {options.command}; leave out --resume")
     place = state["data"]["stream"] if state else start.facts.get("stream", {"block": 0, "offset": 0})
     seed = 10 * options.seed + PHASE_SEEDS[options.command]
-    with (
-        JsonLines(options.out / "log.jsonl") as log,
-        blocks(seed, place["block"], size=options.block, workers=options.workers) as source,
-    ):
+    log = JsonLines(options.out / "log.jsonl")
+    with blocks(seed, place["block"], size=options.block, workers=options.workers) as source:
         stream = ShapeStream(source, device, seed, **place, compiled=options.compile)
         generator = block_generator(device, seed, place["block"], place["offset"])
         phase = _phase(options, networks, stream, generator)
@@ -185,9 +183,9 @@ def export(options: argparse.Namespace) -> None:
     """Write the averages of a run, or loaded weights, as an official folder."""
     networks = load_networks(options, torch.device("cpu")).networks
     write_export(networks, options.out)
-    with JsonLines(options.out / "log.jsonl") as log:
-        sizes = {path.name: path.stat().st_size for path in sorted(options.out.iterdir()) if path.suffix != ".jsonl"}
-        log.write("export", parameters=num_parameters(networks), bytes=sizes)
+    log = JsonLines(options.out / "log.jsonl")
+    sizes = {path.name: path.stat().st_size for path in sorted(options.out.iterdir()) if path.suffix != ".jsonl"}
+    log.write("export", parameters=num_parameters(networks), bytes=sizes)
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -195,13 +193,13 @@ def evaluate(options: argparse.Namespace) -> None:
     device = pick_device(options.device)
     networks = load_networks(options, device).networks.eval()
     data = evaluation.held_out(networks.image_size, every=options.every)
-    with JsonLines(options.out / "log.jsonl") as log:
-        if options.part == "vae":
-            log.write("evaluation", part="vae", **evaluation.reconstructed(networks, data))
-            return
-        for guidance in options.guidance:
-            figures = evaluation.generated(networks, data, guidance=guidance, seed=options.seed)
-            log.write("evaluation", part="flow", guidance=guidance, **figures)
+    log = JsonLines(options.out / "log.jsonl")
+    if options.part == "vae":
+        log.write("evaluation", part="vae", **evaluation.reconstructed(networks, data))
+        return
+    for guidance in options.guidance:
+        figures = evaluation.generated(networks, data, guidance=guidance, seed=options.seed)
+        log.write("evaluation", part="flow", guidance=guidance, **figures)
 
 
 def sheet(options: argparse.Namespace) -> None:

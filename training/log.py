@@ -6,8 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from hy3dgen.errors import NumericalError
 
@@ -17,15 +16,16 @@ class JsonLines:
 
     def __init__(self, path: Path, *, show: bool = True) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
         self._start, self._show = time.monotonic(), show
 
     def write(self, kind: str, **values: Any) -> None:
-        """Add a record, flushed at once. Raises NumericalError when a value is NaN or infinite; it is written first."""
+        """Add a record; it is in the file when this returns. Raises NumericalError when a value is NaN or
+        infinite, after writing it."""
         record = {"kind": kind, "at_s": round(time.monotonic() - self._start, 2)} | _plain(values)
         line = json.dumps(record)
-        self._file.write(line + "\n")
-        self._file.flush()
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
         if self._show:
             print(line, flush=True)
         bad = [name for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
@@ -33,12 +33,6 @@ class JsonLines:
             raise NumericalError(
                 f"{', '.join(bad)} of '{kind}' is not finite; go on from the last saved state with a lower --rate"
             )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
 
 
 def _plain(values: Any) -> Any:

@@ -134,10 +134,10 @@ def test_damaged_and_missing_shards_are_named(tmp_path):
 
 def test_the_log_is_json_and_stops_at_nan(tmp_path):
     path = tmp_path / "log.jsonl"
-    with JsonLines(path, show=False) as log:
-        log.write("vae", mse=0.123456789, nested={"a": [1.0, 2]})
-        with pytest.raises(NumericalError, match="mse"):
-            log.write("vae", mse=math.nan)
+    log = JsonLines(path, show=False)
+    log.write("vae", mse=0.123456789, nested={"a": [1.0, 2]})
+    with pytest.raises(NumericalError, match="mse"):
+        log.write("vae", mse=math.nan)
     first, second = (json.loads(line) for line in path.read_text().splitlines())
     assert first["mse"] == 0.12346 and first["nested"] == {"a": [1.0, 2]} and second["mse"] == "nan"
 

@@ -43,8 +43,10 @@ def test_rays_that_miss_the_box_need_not_be_traced(lot: Lot):
     scene = pictures.scene_of(cameras, lot.lights, lot.materials)
     all_rays, side = pictures.render(lot.solids, scene, SIZE)
     fewer, same_side = pictures.render(lot.solids, scene, SIZE, halves=lot.halves)
-    assert (all_rays != fewer).any(-1).float().mean() < 0.01
-    assert (side - same_side).abs().median() == 0
+    # rays start elsewhere, so colours differ by rounding, and by more only where one grazes
+    difference = (all_rays.int() - fewer.int()).abs().amax(-1)
+    assert (difference > 2).float().mean() < 0.01
+    assert (side - same_side).abs().quantile(0.95) < 2e-3
 
 
 def test_windows_are_fitted_as_the_benchmark_does():

@@ -41,7 +41,9 @@ def test_categories_come_as_often_as_their_weights_say():
 def test_no_held_out_shape_is_drawn():
     drawn = draw.draw_block(0, 0, 64)
     shapes = {rows[:count].tobytes() for rows, count in zip(drawn.rows, drawn.counts, strict=True)}
-    held_out = {shape(name, index).rows.astype(np.float32).tobytes() for name in CATEGORIES for index in range(2)}
+    held_out = {
+        shape(name, index).rows.astype(np.float32).tobytes() for name in list(CATEGORIES)[::4] for index in range(2)
+    }
     assert len(shapes) == 64 and not shapes & held_out
 
 
@@ -59,9 +61,9 @@ def test_a_stream_goes_on_from_its_place():
     whole = stream()
     whole.take(3)
     place = whole.place()
-    rest = whole.take(6)
-    same(stream(**place).take(6), rest)
-    assert len(rest) == 6 and place != {"block": 0, "offset": 0}
+    rest = whole.take(3)
+    same(stream(**place).take(3), rest)
+    assert len(rest) == 3 and place != {"block": 0, "offset": 0}
 
 
 def test_a_field_batch_repeats_with_its_generator(lot: Lot):
