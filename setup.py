@@ -30,7 +30,16 @@ EXTRAS = {
     "xatlas": ["xatlas>=0.0.11"],
     "ray": ["ray>=2.40"],
     "patches": ["libcst>=1.8"],
-    "dev": ["pytest>=8", "pytest-timeout", "pytest-xdist", "hypothesis>=6.100", "ruff", "mypy", "libcst>=1.8", "jsonschema"],
+    "dev": [
+        "pytest>=8",
+        "pytest-timeout",
+        "pytest-xdist",
+        "hypothesis>=6.100",
+        "ruff",
+        "mypy",
+        "libcst>=1.8",
+        "jsonschema",
+    ],
 }
 
 setup(

@@ -21,4 +21,5 @@ def test_volume_flashvdm(path: Path) -> None:
         want = vector.outputs["grid_logits" + name.removeprefix("call")]
         assert_sparse_grids_close(grid, want, pattern=2e-3, atol=2e-4, outliers=5e-3)
     if "resolutions" in config:
-        assert flash_ladder(config["call"]["octree_resolution"], config["call"]["min_resolution"]) == config["resolutions"]
+        call = config["call"]
+        assert flash_ladder(call["octree_resolution"], call["min_resolution"]) == config["resolutions"]
