@@ -70,6 +70,7 @@ def generate(
     target = None
     if output is not None:
         outputs = Outputs(output=Path(output), overwrite=overwrite, with_preview=chosen.options.preview)
+        outputs.protect(task.files())
         outputs.check()
         target = outputs.target(task)
     folder = None if keep is None else Path(keep)

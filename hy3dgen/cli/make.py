@@ -116,6 +116,7 @@ def fulfil(order: Order, console: Console) -> int:
     # Whatever is wrong with a single input or with the output is said before torch is even imported.
     if not order.is_batch:
         _look_at(order.tasks[0])
+    order.outputs.protect(path for task in order.tasks for path in task.files())
     order.outputs.check()
     from hy3dgen.cli.weights import download_options
     from hy3dgen.jobs.models import Models

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from hy3dgen.errors import Cancelled, Hy3dgenError, OutputError
 from hy3dgen.jobs.identity import task_key
 from hy3dgen.jobs.models import Models
-from hy3dgen.jobs.output import Outputs
+from hy3dgen.jobs.output import Outputs, safe_stem
 from hy3dgen.jobs.result import Result
 from hy3dgen.jobs.run import Surroundings, options_for, run_task
 from hy3dgen.jobs.task import Task
@@ -154,7 +154,7 @@ def _run_one(
             return Outcome(task, "skipped", key, outputs=paths), None
         inside = around
         if around.keep is not None:
-            inside = replace(around, keep=around.keep / task.folder / f"{task.name}-{key[:8]}")
+            inside = replace(around, keep=around.keep / task.folder / f"{safe_stem(task.name)}-{key[:8]}")
         result = run_task(task, models, outputs.target(task), inside)
     except Cancelled as error:
         return Outcome(task, "cancelled", key, perf_counter() - started, error=error), None

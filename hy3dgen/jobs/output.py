@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -52,6 +52,7 @@ class Outputs:
     with_report: bool = True
     suffix: str = ".glb"
     _taken: set[Path] = field(default_factory=set)
+    _inputs: set[tuple[int, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if self.many and (self.preview is not None or self.report is not None):
@@ -69,6 +70,19 @@ class Outputs:
 
     _is_file: bool = False
 
+    def protect(self, inputs: Iterable[Path]) -> None:
+        """Never write over these files, not even when overwriting is on.
+
+        Raises UsageError when the user named one of them as a file to write.
+        """
+        self._inputs.update(identity for path in inputs if (identity := _identity(path)) is not None)
+        named = {"--preview": self.preview, "--report": self.report}
+        if self.overwrite and self._is_file:
+            named["--output"] = self.output
+        for option, path in named.items():
+            if path is not None and self._is_input(path):
+                raise UsageError(f"{option} is '{path}', which is an input of this run; give another name")
+
     def check(self) -> None:
         """Make the folders and raise OutputError now rather than after the work when the folders cannot be written."""
         folders = {self._folder()} | {p.parent for p in (self.preview, self.report) if p is not None}
@@ -83,9 +97,10 @@ class Outputs:
         if self._is_file and self.output is not None:
             base, suffix = self.output.with_suffix(""), self.output.suffix.lower()
         else:
-            base, suffix = self._folder() / task.folder / _safe_stem(task.name), self.suffix
+            base, suffix = self._folder() / task.folder / safe_stem(task.name), self.suffix
         for number in itertools.count(1):
             target = self._named(base if number == 1 else base.with_name(f"{base.name}-{number}"), suffix)
+            _ensure_distinct(target)
             if self._is_free(target):
                 self._taken.update(target.paths())
                 return target
@@ -100,7 +115,7 @@ class Outputs:
         base = self._folder() / path
         for number in itertools.count(1):
             candidate = base if number == 1 else base.with_name(f"{base.stem}-{number}{base.suffix}")
-            if candidate not in self._taken and (self.overwrite or not candidate.exists()):
+            if candidate not in self._taken and not self._in_the_way(candidate):
                 self._taken.add(candidate)
                 return candidate
         raise AssertionError("unreachable: count() does not end")
@@ -120,7 +135,13 @@ class Outputs:
         paths = [p for p in target.paths() if p not in named]
         if any(path in self._taken for path in paths):
             return False
-        return self.overwrite or not any(path.exists() for path in paths)
+        return not any(self._in_the_way(path) for path in paths)
+
+    def _in_the_way(self, path: Path) -> bool:
+        return path.exists() and (not self.overwrite or self._is_input(path))
+
+    def _is_input(self, path: Path) -> bool:
+        return _identity(path) in self._inputs
 
     def _folder(self) -> Path:
         if self.output is None:
@@ -137,10 +158,29 @@ def write_files(files: Mapping[Path, tuple[str, bytes]]) -> list[OutputFile]:
     return written
 
 
-def _safe_stem(name: str) -> str:
+def safe_stem(name: str) -> str:
     """A name that every file system takes: no separators, control or reserved characters, not too long, not empty."""
     kept = "".join("_" if c in '<>:"/\\|?*' or ord(c) < 32 else c for c in name).strip(" .")
     return kept[:LONGEST_NAME] or "mesh"
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and number of a file, the same by whatever name, link or letter case it was reached; None: not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _ensure_distinct(target: Target) -> None:
+    """Raise UsageError when two files of a result would have one name."""
+    seen: set[Path] = set()
+    for path in target.paths():
+        place = path.absolute()
+        if place in seen:
+            raise UsageError(f"two files of the result would be '{path}'; choose other names for them")
+        seen.add(place)
 
 
 def _looks_like_a_file(ending: str) -> bool:

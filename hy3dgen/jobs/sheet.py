@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 import numpy as np
 from PIL import Image, ImageDraw
 
-from hy3dgen.jobs.output import Outputs
+from hy3dgen.jobs.output import Outputs, safe_stem
 from hy3dgen.jobs.result import Result, encode_picture
 from hy3dgen.jobs.task import Task
 from hy3dgen.runtime.files import write_atomic
@@ -53,7 +53,7 @@ class Sheets:
         """Write NAME_sheet.png for each input, beside its results; returns the paths. Raises OutputError."""
         written = []
         for (folder, stem), previews in self._previews.items():
-            path = outputs.free_path(folder / f"{stem}_sheet.png")
+            path = outputs.free_path(folder / f"{safe_stem(stem)}_sheet.png")
             write_atomic(path, encode_picture(contact_sheet(previews)))
             written.append(path)
         return written

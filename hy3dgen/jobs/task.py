@@ -50,3 +50,8 @@ class Task:
             raise UsageError("the front view is missing; every result starts from --front, other views are added to it")
         if self.prompt is not None and not self.prompt.strip():
             raise UsageError("--prompt is empty; say in a few words what to make")
+
+    def files(self) -> list[Path]:
+        """The files that it is made from; things in memory have none."""
+        sources = (*self.pictures.values(), self.mesh)
+        return [Path(source) for source in sources if isinstance(source, (str, Path))]

@@ -89,3 +89,39 @@ def test_a_folder_where_a_file_should_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "r.json").mkdir()
     with pytest.raises(OutputError, match=r"r\.json' is a folder"):
         Outputs(output=tmp_path, report=tmp_path / "r.json").check()
+
+
+def test_an_input_is_never_written_over(tmp_path: Path) -> None:
+    """A picture beside the results has the name of the default preview."""
+    (tmp_path / "mug.png").write_bytes(b"the only copy")
+    outputs = Outputs(output=tmp_path, overwrite=True)
+    outputs.protect([tmp_path / "mug.png"])
+    assert outputs.target(task()).preview == tmp_path / "mug-2.png"
+
+
+def test_an_input_of_another_task_or_behind_a_link_is_an_input_too(tmp_path: Path) -> None:
+    (tmp_path / "real.png").write_bytes(b"the only copy")
+    (tmp_path / "mug.png").symlink_to("real.png")
+    outputs = Outputs(output=tmp_path, many=True, overwrite=True)
+    outputs.protect([tmp_path / "real.png"])
+    assert outputs.target(task()).preview == tmp_path / "mug-2.png"
+    assert outputs.free_path(PurePath("mug.png")) == tmp_path / "mug-3.png"
+
+
+@pytest.mark.parametrize("option", ["output", "preview", "report"])
+def test_an_input_named_as_a_file_to_write_is_refused(tmp_path: Path, option: str) -> None:
+    given = tmp_path / ("mug.glb" if option == "output" else "mug.png")
+    given.write_bytes(b"the only copy")
+    outputs = Outputs(overwrite=True, **{option: given})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="is an input of this run"):
+        outputs.protect([given])
+
+
+def test_two_files_of_a_result_cannot_have_one_name(tmp_path: Path) -> None:
+    for outputs in (
+        Outputs(output=tmp_path / "a.glb", report=tmp_path / "a.glb"),
+        Outputs(output=tmp_path / "a.glb", report=tmp_path / "a.png"),
+        Outputs(output=tmp_path, preview=tmp_path / "p.png", report=tmp_path / "p.png"),
+    ):
+        with pytest.raises(UsageError, match="two files of the result"):
+            outputs.target(task())
