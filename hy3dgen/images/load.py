@@ -41,8 +41,8 @@ def open_picture(source: PictureSource) -> Image.Image:
     EXIF rotation is applied, an animation gives its first frame (a PIL image its current one), 16-bit and float
     pictures are scaled to 8 bits.
     The argument is never changed; the result is a new image.
-    Raises ImageError: missing file, directory, not a picture, truncated, more than MAX_PIXELS (seen in the header,
-    before anything is decoded), a side under MIN_SIDE_PX, fully transparent.
+    Raises ImageError: missing file, directory, pipe or device, not a picture, truncated, more than MAX_PIXELS (seen in
+    the header, before anything is decoded), a side under MIN_SIDE_PX, fully transparent.
     """
     if isinstance(source, Image.Image):
         name, image = "the picture", source
@@ -77,6 +77,8 @@ def _open_path(path: Path) -> tuple[str, Image.Image]:
         raise ImageError(f"{name} is a folder, not a picture; give one picture file")
     if not path.exists():
         raise ImageError(f"{name} does not exist; check the path of the input picture")
+    if not path.is_file():  # a pipe would wait for a writer, a device might never end
+        raise ImageError(f"{name} is not a file but a device, pipe or socket; give a picture file")
     return name, _open(path, name)
 
 

@@ -31,6 +31,8 @@ def task_key(task: Task, options: JobOptions, models: Mapping[str, str]) -> str:
 def picture_hash(source: PictureSource) -> str:
     """SHA-256 of a picture's file when there is one, else of its mode, size and pixels."""
     if isinstance(source, (str, Path)):
+        if Path(source).exists() and not Path(source).is_file():  # reading a pipe or a device might never end
+            raise ImageError(f"'{source}' is not a file; give one picture file")
         try:
             return sha256_of_file(Path(source))
         except OSError as error:

@@ -22,11 +22,13 @@ def tasks_from_inputs(inputs: Sequence[str]) -> tuple[list[Task], bool]:
 
     Returns (tasks, is a batch). It is a batch when more than one picture, a folder or a glob was asked for. Duplicates
     are dropped. A missing file stays a task of its own, so that it fails alone.
-    Raises ImageError when a folder or a glob holds no picture.
+    Raises ImageError when a folder or a glob holds no picture, UsageError for an empty name.
     """
     tasks: dict[str, Task] = {}
     is_batch = len(inputs) > 1
     for words in inputs:
+        if not words.strip():  # an empty variable in a shell must not mean the current folder
+            raise UsageError("one of the names after --input is empty; give the path of a picture")
         path = Path(words).expanduser()
         if path.is_dir():
             is_batch = True

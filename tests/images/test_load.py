@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from hy3dgen.errors import ImageError
 from hy3dgen.images import load
 from hy3dgen.images.load import open_picture
+from hy3dgen.jobs.identity import picture_hash
 
 SIZE = (24, 16)  # width, height
 
@@ -192,3 +194,14 @@ def test_damaged_files_raise_nothing_else(noise: bytes, kind: str, place: int) -
     except ImageError:
         return
     assert picture.mode in ("RGB", "RGBA")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.timeout(20)
+def test_a_pipe_and_a_device_are_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", Path("/dev/zero")):
+        with pytest.raises(ImageError, match="not a file"):
+            open_picture(path)
+        with pytest.raises(ImageError, match="not a file"):
+            picture_hash(path)

@@ -88,3 +88,10 @@ def test_a_task_needs_a_front_view_or_words() -> None:
         Task(name="x", pictures={"front": Path("f.png")}, prompt="a mug")
     with pytest.raises(UsageError, match="unknown view 'top'"):
         Task(name="x", pictures={"front": Path("f.png"), "top": Path("t.png")})
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="is empty"):
+        tasks_from_inputs(["a.png", ""])
