@@ -33,7 +33,7 @@ def run_program(make_parser: Callable[[], Parser], work: Work, argv: Sequence[st
     try:
         values = make_parser().parse_all(words)
         ensure_installed()
-        with _messages(console.verbose):
+        with _messages(verbose=console.verbose, quiet=console.quiet):
             return work(values, console, words)
     except SystemExit as end:  # argparse after --help and --version
         return end.code if isinstance(end.code, int) else DONE
@@ -83,8 +83,8 @@ def _write_any_character() -> None:
 
 
 @contextlib.contextmanager
-def _messages(verbose: bool) -> Iterator[None]:
-    """Our messages go to stderr: warnings always, the rest with -v; chatter of other packages only with -v.
+def _messages(*, verbose: bool, quiet: bool = False) -> Iterator[None]:
+    """Our messages go to stderr: warnings unless quiet, the rest with -v; chatter of other packages only with -v.
 
     Everything is as before afterwards, since programs that embed us call ``main`` too.
     """
@@ -97,7 +97,7 @@ def _messages(verbose: bool) -> Iterator[None]:
             for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
                 os.environ.setdefault(name, "error")
         ours.addHandler(handler)
-        ours.setLevel(logging.INFO if verbose else logging.WARNING)
+        ours.setLevel(logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING)
         try:
             yield
         finally:

@@ -6,9 +6,11 @@ The file formats and folders are those of the ``rembg`` package, so that a model
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +100,24 @@ def _download() -> Path:
             package="rembg",
             command="pip install rembg",
         ) from error
-    log.info("downloading the background removal model %s (176 MB)", DOWNLOAD_NAME)
+    log.warning("downloading the background removal model %s (176 MB)", DOWNLOAD_NAME)
     try:
-        return Path(U2netSession.download_models())
+        with _warnings_only("pooch"):
+            return Path(U2netSession.download_models())
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
         raise DownloadError(f"downloading {DOWNLOAD_NAME} failed ({type(error).__name__}: {error})") from error
+
+
+@contextlib.contextmanager
+def _warnings_only(name: str) -> Iterator[None]:
+    """The logger ``name`` says less for a while: pooch tells of addresses and paths, and we have told already."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class SalientObjectNet:

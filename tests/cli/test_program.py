@@ -13,3 +13,15 @@ def test_logging_is_as_before_afterwards(tmp_path):
     before = ours.level, list(ours.handlers), list(logging.getLogger().handlers)
     assert color.main(["--input", str(tmp_path / "missing.png")]) == 3
     assert (ours.level, list(ours.handlers), list(logging.getLogger().handlers)) == before
+
+
+def test_quiet_silences_warnings_in_the_log_as_well(monkeypatch, capsys):
+    def warns(*args):
+        logging.getLogger("hy3dgen.images").warning("a long download begins")
+        return 0
+
+    monkeypatch.setattr(color, "_work", warns)
+    assert color.main(["--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+    assert color.main([]) == 0
+    assert "a long download begins" in capsys.readouterr().err

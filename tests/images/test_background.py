@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -201,3 +202,21 @@ def test_edges_carry_no_background() -> None:
     edge = (result[..., 3] > 100) & (result[..., 3] < 255)
     assert edge.any()
     assert np.median(result[edge][:, 1]) < 110  # the object's green is 70, the ground's 255
+
+
+def test_the_downloaders_own_chatter_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Addresses and paths of pooch stood on every user's screen; what is fetched and how much is said by us."""
+    from rembg.sessions.u2net import U2netSession
+
+    def chatters(*args: object) -> str:
+        logging.getLogger("pooch").info("Downloading data from 'https://…'")
+        return "u2net.onnx"
+
+    caplog.set_level(logging.INFO)
+    before = logging.getLogger("pooch").level
+    monkeypatch.setattr(U2netSession, "download_models", chatters)
+    matting._download()
+    assert "176 MB" in caplog.text and "Downloading data" not in caplog.text
+    assert logging.getLogger("pooch").level == before
