@@ -108,15 +108,13 @@ OWN = Licence("apache-2.0", "Apache License 2.0", "part of this package, free to
 TENCENT_20 = Licence(
     "tencent-hunyuan-3d-2.0-community",
     "Tencent Hunyuan 3D 2.0 Community License Agreement",
-    "weights by Tencent under their own community licence, not part of this package; "
-    "their owner does not license them for the European Union, the United Kingdom and South Korea",
+    "weights by Tencent under their own community licence, not part of this package",
     _TERRITORIES,
 )
 TENCENT_21 = Licence(
     "tencent-hunyuan-3d-2.1-community",
     "Tencent Hunyuan 3D 2.1 Community License Agreement",
-    "weights by Tencent under their own community licence, not part of this package; "
-    "their owner does not license them for the European Union, the United Kingdom and South Korea",
+    "weights by Tencent under their own community licence, not part of this package",
     _TERRITORIES,
 )
 
