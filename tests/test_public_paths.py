@@ -179,6 +179,7 @@ SIGNATURES: dict[str, str] = {
 }
 
 LEFT_OUT = {
+    "custom_rasterizer": "rasterize",
     f"{TEX}.utils.imagesuper_utils": "Image_Super_Net",
     f"{TEX}.utils.alignImg4Tex_utils": "Img2img_Control_Ip_adapter",
     f"{TEX}.utils.counter_utils": "RunningStats",
