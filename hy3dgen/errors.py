@@ -109,4 +109,4 @@ class NumericalError(Hy3dgenError, ArithmeticError):
 
 
 class Cancelled(Hy3dgenError):
-    """The user stopped the run; finished stages are kept."""
+    """The user stopped the run."""

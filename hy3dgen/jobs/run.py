@@ -21,10 +21,10 @@ from hy3dgen.jobs.result import Result, encode_result
 from hy3dgen.jobs.task import Task
 from hy3dgen.jobs.techniques import decide
 from hy3dgen.rendering.preview import render_preview
-from hy3dgen.reports.run import Circumstances, Facts, OutputFile, as_json, build_report, plain
+from hy3dgen.reports.run import Circumstances, Facts, as_json, build_report, plain
 from hy3dgen.runtime import memory
 from hy3dgen.runtime.attention import use_backend
-from hy3dgen.runtime.stages import CancelEvent, Listener, recording, stage
+from hy3dgen.runtime.stages import CancelEvent, Listener, check_cancelled, recording, stage
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ def run_task(task: Task, models: Models, target: Target | None = None, around: S
     ):
         made = _make_or_let_go(task, options, models, keep)
         facts = _facts(task, made, options, models)
-        outputs: list[OutputFile] = []
         with stage("export") as record:
             for name in keep.damaged if keep is not None else ():
                 record.warn(f"the kept stage '{name}' was damaged and has been made again")
             preview = render_preview(made.mesh) if options.preview else None
             result = Result(made.mesh, {}, preview, made.views, facts.as_dict())
-            if target is not None:
-                outputs = write_files(encode_result(result, options, target, task.name))
+            files = encode_result(result, options, target, task.name) if target is not None else {}
+            check_cancelled()  # the last moment at which nothing has been written
+            outputs = write_files(files)
     circumstances.seconds = perf_counter() - started
     circumstances.plan = models.memory_report(run.stages)
     circumstances.techniques = decide(options, models.compute(), run.stages)

@@ -124,7 +124,7 @@ def check_cancelled() -> None:
     """Raise Cancelled when the run's cancel event is set."""
     event = _cancel.get()
     if event is not None and event.is_set():
-        raise Cancelled("cancelled; finished stages are kept")
+        raise Cancelled("cancelled")
 
 
 @contextlib.contextmanager
