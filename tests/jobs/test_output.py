@@ -16,7 +16,9 @@ def task(name: str = "mug", folder: str = ".") -> Task:
     return Task(name=name, pictures={"front": Path(f"{name}.png")}, folder=PurePath(folder))
 
 
-def test_default_names_lie_in_the_output_folder() -> None:
+def test_default_names_lie_in_the_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder of its own: after README's first command the checkout has an output/mug.glb."""
+    monkeypatch.chdir(tmp_path)
     target = Outputs().target(task())
     assert target.mesh == Path("output/mug.glb")
     assert (target.preview, target.report) == (Path("output/mug.png"), Path("output/mug.json"))
