@@ -43,6 +43,7 @@ SCENARIOS = ("a", "b", "c")
 YARDSTICK = "max"
 GPU_STAGES = ("condition", "denoise", "decode", "delight", "maps", "views", "bake")
 SAMPLE_S = 0.05
+LAST_LINES = 40  # of a failed run's messages: enough for its traceback
 # Float tolerance between runs that sum in another order: in the latents' own spread, and in 8-bit steps.
 LATENTS_TOLERANCE, TEXTURE_TOLERANCE = 0.02, 2.0
 FULL = ("--steps", "50", "--paint-steps", "30", "--delight-steps", "50", "--octree-resolution", "384",
@@ -114,7 +115,7 @@ class Setting:
         return [
             sys.executable, "color.py", "--input", str(picture), "--model", self.model, "--texture", self.texture,
             "--device", self.device, *sizes, "--seed", "1", "--output", str(folder / "mesh.glb"), "--report",
-            str(folder / "report.json"), "--keep", str(folder / "kept"), "--overwrite", "--no-preview", "--offline",
+            str(folder / "report.json"), "--keep", str(folder / "kept"), "--overwrite", "--no-preview", "--offline", "-v",
             *case.arguments,
         ]  # fmt: skip
 
@@ -265,7 +266,8 @@ def launched(command: Sequence[str], environ: dict[str, str]) -> Outcome:
             time.sleep(SAMPLE_S)
         words.seek(0)
         said = words.read().strip().splitlines()
-    return Outcome(process.returncode, "\n".join(said[-3:]), time.monotonic() - started, device.peak_mb, host)
+    words = "\n".join(said[-LAST_LINES:])
+    return Outcome(process.returncode, words, time.monotonic() - started, device.peak_mb, host)
 
 
 @dataclass
