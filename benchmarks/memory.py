@@ -115,8 +115,8 @@ class Setting:
         return [
             sys.executable, "color.py", "--input", str(picture), "--model", self.model, "--texture", self.texture,
             "--device", self.device, *sizes, "--seed", "1", "--output", str(folder / "mesh.glb"), "--report",
-            str(folder / "report.json"), "--keep", str(folder / "kept"), "--overwrite", "--no-preview", "--offline", "-v",
-            *case.arguments,
+            str(folder / "report.json"), "--keep", str(folder / "kept"), "--overwrite", "--no-preview", "--offline",
+            "-v", *case.arguments,
         ]  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from hy3dgen.runtime.device import CUDA
 from hy3dgen.runtime.memory import MIB, release_pinned
 from hy3dgen.runtime.plan import Placement
 from hy3dgen.runtime.units import UNIT_LIMIT_BYTES, units_of
+from hy3dgen.runtime.uploads import Uploader
 
 ALIGNMENT = 256  # bytes; what CUDA's own allocations guarantee
 META = torch.device("meta")
@@ -52,12 +53,13 @@ class DeviceMemory:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self._upload = Uploader(device)
 
     def bytes(self, size: int) -> Tensor:
         return torch.empty(size, dtype=torch.uint8, device=self.device)
 
     def copy_of(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, copy=True)
+        return self._upload(tensor)
 
 
 class Handle(Protocol):

@@ -19,6 +19,7 @@ import trimesh
 from torch import Tensor, nn
 
 from hy3dgen.errors import UsageError
+from hy3dgen.runtime.graphs import replayed
 from hy3dgen.runtime.stages import CancelEvent, cancelling, stage
 from hy3dgen.shapegen import inputs, sampling
 from hy3dgen.shapegen.finite import first_finite
@@ -216,9 +217,12 @@ class Hunyuan3DDiTPipeline(ShapePipeline):
                 times()
                 why = "guidance halves one after the other" if self.cfg_split else ""
                 record.decide("cfg_split", self.cfg_split, why)
-                with self._placement.using("model", dtype) as model:
+                with (
+                    self._placement.using("model", dtype) as model,
+                    replayed(velocity(model, dtype), model, self.device, len(self.scheduler.timesteps)) as follow,
+                ):
                     latents = sampling.denoise(
-                        velocity(model, dtype),
+                        follow,
                         self.scheduler,
                         noise.to(dtype),
                         callback=callback,

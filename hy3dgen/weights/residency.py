@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from hy3dgen.runtime.uploads import Uploader
 from hy3dgen.weights.load import convert, set_tensor
 
 
@@ -42,8 +43,10 @@ class Residency:
             if self._home is None:
                 self.module.to(device=device, dtype=dtype)
             else:
+                upload = Uploader(device)
                 for name, tensor in self._home.items():
-                    set_tensor(self.module, name, convert(tensor, dtype).to(device))
+                    there = convert(tensor, dtype)
+                    set_tensor(self.module, name, there if there.device == device else upload(there))
         self._place = (device, dtype)
         return self.module
 

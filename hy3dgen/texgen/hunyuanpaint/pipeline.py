@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hy3dgen.errors import ImageError, UsageError
+from hy3dgen.runtime.graphs import replayed
 from hy3dgen.runtime.stages import check_cancelled, ensure_finite, steps
 from hy3dgen.texgen.attention import use_attend
 from hy3dgen.texgen.hunyuanpaint.solver import (
@@ -240,9 +241,12 @@ class HunyuanPaintPipeline(_Base):
         )  # fmt: skip
         extra = self._step_arguments(generator, eta)
         predict = self._predictor(conditions, guided, guidance_scale, guidance_rescale, kwargs)
-        with self._visit("paint_unet", self.unet.unet):
+        with (
+            self._visit("paint_unet", self.unet.unet),
+            replayed(predict, self.unet.unet, device, len(times)) as predicted,
+        ):
             for i, t in enumerate(steps(times, total=len(times))):
-                noise = predict(self.scheduler.scale_model_input(latents, t), t)
+                noise = predicted(self.scheduler.scale_model_input(latents, t), t)
                 if i == 0 and self.residency is not None:
                     self.residency.release(*_used_up(self.unet.unet))
                 latents = self.scheduler.step(noise, t, latents, **extra, return_dict=False)[0]

@@ -22,6 +22,7 @@ from hy3dgen.errors import ImageError, NumericalError
 from hy3dgen.images.load import open_picture
 from hy3dgen.runtime.attention import use_backend
 from hy3dgen.runtime.device import pick_device, pick_dtype
+from hy3dgen.runtime.graphs import replayed
 from hy3dgen.runtime.seeds import generator as seeded
 from hy3dgen.runtime.stages import current, ensure_finite, steps
 from hy3dgen.texgen.attention import use_attend
@@ -67,10 +68,17 @@ class DelightPipeline(_Base):
         latents = randn_tensor(seen.shape, generator=generator, device=device, dtype=dtype)
         latents = latents * self.scheduler.init_noise_sigma
         text = prompt_embeds.to(device, dtype)
-        with stay("delight_unet", self.unet):
+
+        def predict(given: Tensor, t: Tensor) -> Tensor:
+            return self.unet(given, t, encoder_hidden_states=text, return_dict=False)[0]
+
+        with (
+            stay("delight_unet", self.unet),
+            replayed(predict, self.unet, device, num_inference_steps) as predicted,
+        ):
             for t in steps(self.scheduler.timesteps):
                 given = torch.cat([self.scheduler.scale_model_input(latents, t), seen], dim=1)
-                noise = self.unet(given, t, encoder_hidden_states=text, return_dict=False)[0]
+                noise = predicted(given, t)
                 latents = self.scheduler.step(noise, t, latents, generator=generator, return_dict=False)[0]
         ensure_finite(latents, "the latents of the delighted picture")
         with stay("delight_vae_decoder", *_parts(self.vae.post_quant_conv, self.vae.decoder)):

@@ -136,7 +136,11 @@ class ModulationOut:
 
     def enter(self, normed: Tensor) -> Tensor:
         """normed: (B, N, dim)."""
-        return (1 + self.scale) * normed + self.shift
+        return torch.addcmul(self.shift, normed, 1 + self.scale)
+
+    def leave(self, x: Tensor, change: Tensor) -> Tensor:
+        """x + gate · change, in one pass; both (B, N, dim)."""
+        return torch.addcmul(x, self.gate, change)
 
 
 class Modulation(nn.Module):
@@ -192,10 +196,10 @@ class DoubleStreamBlock(nn.Module):
         del joint
         txt_found, img_found = found.split([txt.shape[1], img.shape[1]], dim=1)
 
-        img = img + img_first.gate * self.img_attn.proj(img_found)
-        txt = txt + txt_first.gate * self.txt_attn.proj(txt_found)
-        img = img + img_second.gate * self.img_mlp(img_second.enter(self.img_norm2(img)))
-        txt = txt + txt_second.gate * self.txt_mlp(txt_second.enter(self.txt_norm2(txt)))
+        img = img_first.leave(img, self.img_attn.proj(img_found))
+        txt = txt_first.leave(txt, self.txt_attn.proj(txt_found))
+        img = img_second.leave(img, self.img_mlp(img_second.enter(self.img_norm2(img))))
+        txt = txt_second.leave(txt, self.txt_mlp(txt_second.enter(self.txt_norm2(txt))))
         return img, txt
 
 
@@ -221,7 +225,7 @@ class SingleStreamBlock(nn.Module):
         qkv, hidden = wide.split([3 * self.hidden_size, self.mlp_hidden_dim], dim=-1)
         joined = torch.cat((attention(*split_heads(qkv, self.num_heads, self.norm)), self.mlp_act(hidden)), dim=-1)
         del wide, qkv, hidden
-        return x + mod.gate * self.linear2(joined)
+        return mod.leave(x, self.linear2(joined))
 
 
 class LastLayer(nn.Module):
@@ -236,7 +240,7 @@ class LastLayer(nn.Module):
     def forward(self, x: Tensor, vec: Tensor) -> Tensor:
         """x: (B, N, hidden), vec: (B, hidden)."""
         shift, scale = self.adaLN_modulation(vec).unsqueeze(1).chunk(2, dim=-1)
-        return self.linear((1 + scale) * self.norm_final(x) + shift)
+        return self.linear(torch.addcmul(shift, self.norm_final(x), 1 + scale))
 
 
 class Hunyuan3DDiT(nn.Module):

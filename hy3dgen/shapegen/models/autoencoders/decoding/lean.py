@@ -288,7 +288,7 @@ def _close(
         if len(new):
             fill(new)
             cells = np.concatenate([cells, added])
-    return np.unique(cells)
+    return _distinct([cells], resolution**3)
 
 
 def _cells_around(points: np.ndarray, resolution: int) -> np.ndarray:
