@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import seams, surfaces
+from benchmarks import geometry_gpu, seams, surfaces
 from hy3dgen.baking import fill, inpaint
 from hy3dgen.meshes import topology
 from hy3dgen.meshes.cleanup import clean, remove_small_parts
@@ -437,7 +437,8 @@ def table(result: Row) -> str:
     for r in others:
         figures = ", ".join(f"{key} {value}" for key, value in r["quality"].items())
         lines.append(f"| {r['stage']} | {r['input']}, {r['faces']} faces | {figures} |")
-    return "\n".join(lines) + "\n"
+    lines += ["", *geometry_gpu.section(geometry_gpu.RESULTS)]
+    return "\n".join(lines)
 
 
 def _quality_table(rows: list[Row]) -> list[str]:

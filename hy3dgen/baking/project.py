@@ -32,12 +32,14 @@ class Painting:
         self.colour, self.fallback = np.zeros((*shape, 3), np.float32), np.zeros((*shape, 4), np.float32)
         self.trust, self.fallback_trust = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         self.count = np.zeros(shape, np.uint8)
+        self._sums: project_torch.Sums | None = None
 
     def add(self, surface: Surface, shot: Shot, *, device: torch.device | None = None) -> None:
-        """Add what ``shot`` shows directly. Call it for every picture before ``add_fallback``."""
+        """Add what ``shot`` shows directly. Call it for every picture, then ``collect``, before ``add_fallback``."""
         if device is not None and device.type not in ("cpu", "mps"):
-            sums = (self.colour, self.trust, self.count)
-            project_torch.add_seen(self.texels, surface, shot, device, *sums)
+            if self._sums is None:
+                self._sums = project_torch.Sums(self.texels, device)
+            self._sums.add(surface, shot)
             return
         texels = self.texels
         run_bands(
@@ -45,6 +47,12 @@ class Painting:
             surface.faces, surface.positions, surface.normals, shot.view.matrix(),
             camera_constants(shot), shot.image, shot.confidence, shot.depth, self.colour, self.trust, self.count,
         )  # fmt: skip
+
+    def collect(self) -> None:
+        """Bring what an accelerator has added to the arrays here; nothing to do on the CPU."""
+        if self._sums is not None:
+            self._sums.collect(self.colour, self.trust, self.count)
+            self._sums = None
 
     def add_fallback(self, surface: Surface, shot: Shot, *, symmetry: bool, everywhere: bool = False) -> None:
         """Add a colour for texels below full trust (or for all): mirrored where ``symmetry``, else seen through."""

@@ -1,4 +1,7 @@
-"""The same projection as ``project`` with tensor operations in row bands, for devices other than the CPU."""
+"""The same projection as ``project`` with tensor operations, for devices other than the CPU.
+
+The sums stay on the device from the first view to the last, so that per view only the picture travels.
+"""
 
 from __future__ import annotations
 
@@ -8,33 +11,40 @@ import torch
 from hy3dgen.baking.shots import COUNTED_TRUST, FALLOFF, Shot, camera_constants
 from hy3dgen.baking.texels import Surface, Texels
 
-_TEXELS_PER_BAND = 1 << 20
+_TEXELS_AT_ONCE = 1 << 20
+"""Bounds the memory of intermediate values: about 200 bytes a texel."""
 
 
-def add_seen(
-    texels: Texels,
-    surface: Surface,
-    shot: Shot,
-    device: torch.device,
-    colour_sum: np.ndarray,
-    trust_sum: np.ndarray,
-    count: np.ndarray,
-) -> None:
-    """Add what ``shot`` shows to the sums of a ``Painting``, computing a band of rows at a time on ``device``."""
-    height, width = texels.face_ids.shape
-    scene = _Scene(surface, shot, device)
-    band = max(1, _TEXELS_PER_BAND // width)
-    for first in range(0, height, band):
-        rows = slice(first, min(height, first + band))
-        ids = torch.from_numpy(texels.face_ids[rows]).to(device)
-        inside = ids > 0
-        weights = torch.from_numpy(texels.barycentrics[rows]).to(device)[inside]
-        seen, colour = scene.look(ids[inside].long() - 1, weights)
-        where = inside.cpu().numpy()
-        trust = seen.cpu().numpy()
-        colour_sum[rows][where] += (seen[:, None] * colour).cpu().numpy()
-        trust_sum[rows][where] += trust
-        count[rows][where] += trust >= np.float32(COUNTED_TRUST)
+class Sums:
+    """Running sums of a ``Painting`` for the texels that show something, on ``device``."""
+
+    def __init__(self, texels: Texels, device: torch.device) -> None:
+        ids = torch.from_numpy(np.ascontiguousarray(texels.face_ids).reshape(-1)).to(device)
+        self._places = ids.nonzero()[:, 0]
+        self._face = ids[self._places] - 1
+        weights = torch.from_numpy(np.ascontiguousarray(texels.barycentrics).reshape(-1, 3))
+        self._weights = weights.to(device)[self._places]
+        count = len(self._places)
+        self._colour = torch.zeros(count, 3, device=device)
+        self._trust = torch.zeros(count, device=device)
+        self._count = torch.zeros(count, dtype=torch.uint8, device=device)
+
+    def add(self, surface: Surface, shot: Shot) -> None:
+        """Add what ``shot`` shows, some texels at a time."""
+        scene = _Scene(surface, shot, self._face.device)
+        for first in range(0, len(self._face), _TEXELS_AT_ONCE):
+            part = slice(first, first + _TEXELS_AT_ONCE)
+            trust, colour = scene.look(self._face[part].long(), self._weights[part])
+            self._colour[part] += trust[:, None] * colour
+            self._trust[part] += trust
+            self._count[part] += trust >= COUNTED_TRUST
+
+    def collect(self, colour: np.ndarray, trust: np.ndarray, count: np.ndarray) -> None:
+        """Add the sums to host arrays (H, W, 3), (H, W) and (H, W), and forget them here."""
+        places = self._places.cpu().numpy()
+        for host, sums in ((colour, self._colour), (trust, self._trust), (count, self._count)):
+            host.reshape(host.shape[0] * host.shape[1], *host.shape[2:])[places] += sums.cpu().numpy()
+            sums.zero_()
 
 
 class _Scene:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -23,7 +24,9 @@ from hy3dgen.rendering import maps
 from hy3dgen.rendering.rasterizers import Raster, interpolate
 from hy3dgen.rendering.surface import RasterMesh, welded
 from hy3dgen.runtime.stages import steps
-from hy3dgen.texgen.differentiable_renderer.mesh_render import MeshRender
+
+if TYPE_CHECKING:
+    from hy3dgen.texgen.differentiable_renderer.mesh_render import MeshRender
 
 BAND_TEXELS = 3
 """Unknown texels this near to known ones continue them; farther ones take the colours of the mesh's vertices."""
@@ -37,14 +40,19 @@ class Drawings:
         self._kept: dict[tuple[float, float, tuple[int, int]], tuple[torch.Tensor, Raster]] = {}
         self._mesh: RasterMesh | None = None
 
-    def view(self, elevation_deg: float, azimuth_deg: float) -> maps.Drawing:
-        """What this camera sees of the mesh that the renderer holds now, at the renderer's resolution."""
+    def view(self, elevation_deg: float, azimuth_deg: float, *, keep: bool = True) -> maps.Drawing:
+        """What this camera sees of the mesh that the renderer holds now, at the renderer's resolution.
+
+        keep: hold the raster for the next call; without it one that was held before still serves
+        """
         mesh, size = self._render.mesh, self._render.default_resolution
         if mesh is not self._mesh:
             self._mesh, self._kept = mesh, {}
         key, camera = (elevation_deg, azimuth_deg, size), self._render.view(elevation_deg, azimuth_deg)
         if key not in self._kept:
             drawing = maps.draw(mesh, camera, size)
+            if not keep:
+                return drawing
             self._kept[key] = (drawing.camera.cpu(), _moved(drawing.raster, "cpu"))
             return drawing
         positions, raster = self._kept[key]
@@ -89,7 +97,7 @@ def bake(
         pixels = torch.from_numpy(np.array(view) / np.float32(255)).to(render.device)
         texture, cosine = back_project(
             pixels,
-            drawings.view(elevation, azimuth),
+            drawings.view(elevation, azimuth, keep=False),
             render.texture_size,
             limit_deg=render.bake_angle_thres,
             margin_px=render.bake_unreliable_kernel_size,

@@ -105,6 +105,7 @@ def project_pictures(
         painting = Painting(texels)
         for shot in steps(shots, unit="view"):
             painting.add(surface, shot, device=place)
+        painting.collect()
     with stage("fill") as record:
         texture = _filled(surface, painting, shots, symmetry)
         coverage = _coverage(painting)

@@ -89,12 +89,32 @@ def test_tensor_path_equals_the_compiled_one() -> None:
     texels = texels_of(sphere(), 64)
     compiled, tensors = Painting(texels), Painting(texels)
     compiled.add(surface, shot)
-    sums = (tensors.colour, tensors.trust, tensors.count)
-    project_torch.add_seen(texels, surface, shot, torch.device("cpu"), *sums)
+    sums = project_torch.Sums(texels, torch.device("cpu"))
+    sums.add(surface, shot)
+    sums.collect(tensors.colour, tensors.trust, tensors.count)
     close = np.isclose(compiled.trust, tensors.trust, atol=2e-4)
     assert close.mean() > 0.998  # a depth on the limit may fall on either side
     np.testing.assert_allclose(compiled.colour[close], tensors.colour[close], atol=0.1)
+    assert (compiled.count[close] == tensors.count[close]).mean() > 0.998
     assert compiled.trust.max() > 0.9
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_sums_views_as_the_cpu_does() -> None:
+    """Two views one after the other, so that sums which stay on the device are tried."""
+    mesh, device = sphere(), torch.accelerator.current_accelerator()
+    host, there = Painting(texels_of(mesh, 128)), Painting(texels_of(mesh, 128, device=device or "cpu"))
+    assert np.array_equal(host.texels.face_ids, there.texels.face_ids)
+    for azimuth in (0, 40):
+        surface, shot = shot_of(azimuth)
+        host.add(surface, shot)
+        there.add(surface, shot, device=device)
+    there.collect()
+    close = np.isclose(host.trust, there.trust, atol=2e-4)
+    assert close.mean() > 0.998
+    np.testing.assert_allclose(host.colour[close], there.colour[close], atol=0.2)
+    assert (host.count == there.count).mean() > 0.998 and host.count.max() == 2
 
 
 def test_perspective_views_are_refused() -> None:

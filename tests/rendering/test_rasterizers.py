@@ -1,11 +1,17 @@
 """Every back end against the plain reference, and input that must not hurt."""
 
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from hy3dgen.errors import MeshError, UsageError
-from hy3dgen.rendering.rasterizers import interpolate, rasterize
+from hy3dgen.rendering.rasterizers import automatic, interpolate, rasterize, triton_gpu
 
 
 def soup(seed: int, faces: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,24 +35,24 @@ def test_backends_equal_the_plain_reference(backend: str, size: tuple[int, int],
 
 
 @pytest.mark.parametrize("backend", ["numba", "torch", "reference"])
-def test_hostile_corners_draw_nothing_and_hide_nothing(backend: str) -> None:
+def test_hostile_corners_draw_nothing_and_hide_nothing(backend: str, device: str = "cpu") -> None:
     """NaN, infinities, overflowing areas and w = 0 once made whole pictures or endless loops."""
     good = torch.tensor([[-0.9, -0.9, 0, 1], [0.9, -0.9, 0, 1], [0, 0.9, 0, 1]], dtype=torch.float32)
     bad = torch.tensor(
         [[float("nan"), 0, 0, 1], [float("inf"), 0, 0, 1], [3e38, -3e38, 0, 1], [1, 1, 0, 0], [0, 0, float("nan"), 1],
          [-3e37, 3e37, 0, 1], [1e20, 1e20, 0, 1]]
     )  # fmt: skip
-    clip = torch.cat([good, bad])
-    hostile = torch.tensor([[0, 1, k] for k in range(3, 10)] + [[5, 8, 9], [0, 0, 0]], dtype=torch.int32)
-    faces = torch.cat([hostile, torch.tensor([[0, 1, 2]], dtype=torch.int32)])
-    clean = rasterize(good, torch.tensor([[0, 1, 2]], dtype=torch.int32), (16, 16), backend=backend)
+    clip = torch.cat([good, bad]).to(device)
+    good = good.to(device)
+    hostile = torch.tensor([[0, 1, k] for k in range(3, 10)] + [[5, 8, 9], [0, 0, 0]], dtype=torch.int32).to(device)
+    face = torch.tensor([[0, 1, 2]], dtype=torch.int32, device=device)
+    faces = torch.cat([hostile, face])
+    clean = rasterize(good, face, (16, 16), backend=backend)
     raster = rasterize(clip, faces, (16, 16), backend=backend)
     assert torch.isfinite(raster.barycentrics).all()
     shown = raster.face_ids[clean.covered]
     assert (shown > 0).all()
-    assert torch.equal(
-        rasterize(clip, hostile[[0, 1, 3, 4, 8]], (16, 16), backend=backend).face_ids.max(), torch.tensor(0)
-    )
+    assert int(rasterize(clip, hostile[[0, 1, 3, 4, 8]], (16, 16), backend=backend).face_ids.max()) == 0
 
 
 @pytest.mark.parametrize("backend", ["numba", "torch"])
@@ -112,11 +118,90 @@ def test_errors_say_what_was_given() -> None:
         rasterize(clip[:, :3], faces, (4, 4))
 
 
+def test_triton_is_refused_where_it_cannot_draw() -> None:
+    clip, faces = soup(0)
+    with pytest.raises(UsageError, match="'triton' cannot be used here: it draws on CUDA, not on cpu"):
+        rasterize(clip, faces, (4, 4), backend="triton")
+
+
+def test_a_device_without_a_working_triton_draws_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cuda")  # only named, never used
+    monkeypatch.setattr(triton_gpu, "unusable", lambda _: "RuntimeError: no C compiler")
+    assert automatic(device) == "torch"
+    monkeypatch.setattr(triton_gpu, "unusable", lambda _: None)
+    assert automatic(device) == "triton"
+    assert automatic(torch.device("cpu")) == automatic(torch.device("mps")) == "numba"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
+def test_triton_kernels_equal_the_plain_reference_in_the_interpreter() -> None:
+    """Triton runs the kernels in Python on the CPU; in a process of its own, because it decides when it is imported."""
+    code = """
+import torch
+from tests.rendering.test_rasterizers import soup
+from hy3dgen.rendering.rasterizers import rasterize
+for size, seed in (((17, 23), 0), ((1, 1), 1), ((2, 7), 2)):
+    clip, faces = soup(seed)
+    prior = torch.rand(size, generator=torch.Generator().manual_seed(seed)) * 4 - 2
+    for depth_prior in (None, prior):
+        expected = rasterize(clip, faces, size, backend="reference", depth_prior=depth_prior)
+        found = rasterize(clip, faces, size, backend="triton", depth_prior=depth_prior)
+        assert torch.equal(found.face_ids, expected.face_ids)
+        assert torch.equal(found.barycentrics, expected.barycentrics)
+"""
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], env=environment, check=True)
+
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_equals_the_cpu() -> None:
-    clip, faces = soup(11, 500)
-    expected = rasterize(clip, faces, (256, 200))
-    found = rasterize(clip.cuda(), faces.cuda(), (256, 200))
-    differing = (found.face_ids.cpu() != expected.face_ids).float().mean()
-    assert differing <= 0.002
+@cuda
+@pytest.mark.parametrize("backend", ["auto", "torch", "triton"])
+@pytest.mark.parametrize("size", [(256, 200), (1, 1), (2, 7), (37, 53), (1024, 1024)])
+def test_cuda_back_ends_equal_the_cpu_bit_for_bit(backend: str, size: tuple[int, int]) -> None:
+    for seed in (11, 12):
+        clip, faces = soup(seed, 500)
+        prior = torch.rand(size, generator=torch.Generator().manual_seed(seed)) * 4 - 2
+        for depth_prior in (None, prior):
+            expected = rasterize(clip, faces, size, backend="numba", depth_prior=depth_prior)
+            there = None if depth_prior is None else depth_prior.cuda()
+            found = rasterize(clip.cuda(), faces.cuda(), size, backend=backend, depth_prior=there)
+            assert torch.equal(found.face_ids.cpu(), expected.face_ids)
+            assert torch.equal(found.barycentrics.cpu(), expected.barycentrics)
+
+
+@pytest.mark.gpu
+@cuda
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+def test_cuda_back_ends_survive_hostile_corners_and_nothing(backend: str) -> None:
+    test_hostile_corners_draw_nothing_and_hide_nothing(backend, "cuda")
+    empty = rasterize(
+        torch.zeros(0, 4, device="cuda"), torch.zeros(0, 3, dtype=torch.int32, device="cuda"), (4, 5), backend=backend
+    )
+    assert not empty.covered.any() and torch.isfinite(empty.barycentrics).all()
+    whole = torch.tensor([[-50, -50, 0, 1], [80, -50, 0, 1], [0, 90, 0, 1]], device="cuda").float()
+    face = torch.tensor([[0, 1, 2]], device="cuda")
+    assert (rasterize(whole, face, (301, 1700), backend=backend).face_ids == 1).all()
+
+
+@pytest.mark.gpu
+@cuda
+def test_triton_is_what_auto_takes_on_cuda_when_it_is_installed() -> None:
+    pytest.importorskip("triton")
+    assert triton_gpu.unusable(torch.device("cuda", 0)) is None
+    assert automatic(torch.device("cuda", 0)) == "triton"
+
+
+@pytest.mark.gpu
+@cuda
+def test_cuda_draws_the_same_every_time_and_carries_the_same_values() -> None:
+    clip, faces = soup(3, 2000)
+    expected = rasterize(clip, faces, (300, 400))
+    rasters = [rasterize(clip.cuda(), faces.cuda(), (300, 400)) for _ in range(3)]
+    assert all(torch.equal(r.barycentrics, rasters[0].barycentrics) for r in rasters)
+    values = torch.rand(len(clip), 5)
+    carried = interpolate(values.cuda(), faces.cuda(), rasters[0]).cpu()
+    torch.testing.assert_close(carried, interpolate(values, faces, expected), atol=1e-5, rtol=0)

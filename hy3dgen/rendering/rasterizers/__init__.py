@@ -7,14 +7,15 @@ import torch
 
 from hy3dgen.errors import MeshError, UsageError
 from hy3dgen.rendering.jit import run_bands
-from hy3dgen.rendering.rasterizers import numba_cpu, plain_torch, reference
+from hy3dgen.rendering.rasterizers import numba_cpu, plain_torch, reference, triton_gpu
 from hy3dgen.rendering.rasterizers.contract import Raster, Rasterizer
 
-__all__ = ["BACKENDS", "Raster", "interpolate", "rasterize"]
+__all__ = ["BACKENDS", "Raster", "automatic", "interpolate", "rasterize"]
 
 BACKENDS: dict[str, Rasterizer] = {
     "numba": numba_cpu.rasterize,
     "torch": plain_torch.rasterize,
+    "triton": triton_gpu.rasterize,
     "reference": reference.rasterize,
 }
 
@@ -30,8 +31,8 @@ def rasterize(
     """Find the face that each pixel shows; rules in ``contract``.
 
     clip: (V, 4) float32 clip-space points; faces: (F, 3) int; size: (height, width) in pixels
-    backend: 'numba' (CPU), 'torch' (CPU, CUDA), 'reference' (slow), or 'auto': torch on CUDA, else numba, which also
-    serves Macs because their GPU lacks float64
+    backend: 'numba' (CPU), 'torch' (CPU, CUDA), 'triton' (CUDA), 'reference' (slow), or 'auto': on CUDA triton where it
+    works and else torch; elsewhere numba, which also serves Macs because their GPU lacks float64
     depth_prior: (height, width) float32 normalised device z; what lies nearer is not drawn
     Faces are equal on every back end. An empty mesh gives an empty raster.
     Raises MeshError for faces that point outside the vertices, UsageError for a bad shape, size or back end.
@@ -48,8 +49,15 @@ def rasterize(
     if len(faces) and (int(faces.min()) < 0 or int(faces.max()) >= len(clip)):
         raise MeshError(f"faces point to vertex {int(faces.max())} (lowest {int(faces.min())}) of {len(clip)} vertices")
     if backend == "auto":
-        backend = "numba" if clip.device.type in ("cpu", "mps") else "torch"
+        backend = automatic(clip.device)
     return BACKENDS[backend](clip.float(), faces, (height, width), depth_prior)
+
+
+def automatic(device: torch.device) -> str:
+    """The back end that 'auto' stands for on this device."""
+    if device.type in ("cpu", "mps"):
+        return "numba"
+    return "torch" if triton_gpu.unusable(device) else "triton"
 
 
 def interpolate(attributes: torch.Tensor, faces: torch.Tensor, raster: Raster) -> torch.Tensor:

@@ -27,8 +27,21 @@ def rasterize(
 ) -> Raster:
     """See ``contract``. Runs on the device of ``clip``, which must not be MPS."""
     height, width = size
+    screen, triangles = to_screen(clip, size), faces.long()
+    keys = torch.full((height * width,), EMPTY_KEY, dtype=torch.int64, device=clip.device)
+    threshold = None if depth_prior is None else nearest_allowed(depth_prior)
+    boxes = find_boxes(screen, triangles, size)
+    budget = PAIRS_PER_CHUNK if clip.device.type == "cpu" else PAIRS_PER_CHUNK_GPU
+    for first, end in _chunks(boxes[:, 4], budget):
+        _draw(screen, triangles, boxes, first, end, width, threshold, keys, budget)
+    return _resolve(keys, screen, triangles, clip[:, 3], size)
+
+
+def to_screen(clip: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(V, 3) float32 column, row and depth of clip-space points (V, 4), by the contract's rules."""
+    height, width = size
     w = clip[:, 3]
-    screen = torch.stack(
+    return torch.stack(
         [
             (clip[:, 0] / w * 0.5 + 0.5) * float(width - 1) + 0.5,
             (0.5 + 0.5 * clip[:, 1] / w) * float(height - 1) + 0.5,
@@ -36,20 +49,19 @@ def rasterize(
         ],
         dim=1,
     )
-    triangles = faces.long()
-    keys = torch.full((height * width,), EMPTY_KEY, dtype=torch.int64, device=clip.device)
-    threshold = None
-    if depth_prior is not None:
-        threshold = (depth_prior.float() * DEPTH_SCALE + 0.5 + OCCLUSION_TRUNCATION).reshape(-1)
-    boxes = _boxes(screen, triangles, height, width)
-    budget = PAIRS_PER_CHUNK if clip.device.type == "cpu" else PAIRS_PER_CHUNK_GPU
-    for first, end in _chunks(boxes[:, 4], budget):
-        _draw(screen, triangles, boxes, first, end, width, threshold, keys, budget)
-    return _resolve(keys, screen, triangles, w, size)
 
 
-def _boxes(screen: torch.Tensor, triangles: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """(F', 5) int64 of the faces that may show: face, first column, columns, first row, pixels."""
+def nearest_allowed(depth_prior: torch.Tensor) -> torch.Tensor:
+    """(H * W,) float32: the smallest depth that may be drawn at each pixel."""
+    return (depth_prior.float() * DEPTH_SCALE + 0.5 + OCCLUSION_TRUNCATION).reshape(-1)
+
+
+def find_boxes(screen: torch.Tensor, triangles: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(F', 5) int64 of the faces that may show: face, first column, columns, first row, pixels.
+
+    screen: as ``to_screen`` gives it; triangles: (F, 3) int64
+    """
+    height, width = size
     corners = screen[triangles]  # (F, 3, xyz)
     a, b, c = corners.unbind(1)
     area = _area(a[:, 0], a[:, 1], b[:, 0], b[:, 1], c[:, 0], c[:, 1])
