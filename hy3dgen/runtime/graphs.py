@@ -10,17 +10,20 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hy3dgen.runtime.device import CUDA
+from hy3dgen.runtime.offload import Streaming, streams_of
+from hy3dgen.runtime.stages import current
 
 logger = logging.getLogger(__name__)
 
 Step = Callable[..., Tensor]
+TECHNIQUE = "CUDA graph"
 WARM_UP = 2  # calls that run as they are: libraries choose their kernels, caches of the conditions are filled
 WORTH_IT = 8  # recording costs about two steps
 
@@ -32,8 +35,9 @@ class Replayed:
     stays where it is until ``close``. Inputs may change in value, not in shape, dtype or device.
     """
 
-    def __init__(self, step: Step) -> None:
-        self._step = step
+    def __init__(self, step: Step, streams: Sequence[Streaming] = ()) -> None:
+        """streams: what brings the weights while the step runs; its copies are recorded with it."""
+        self._step, self._streams = step, streams
         self._calls = 0
         self._graph: Any = None
         self._inputs: tuple[Tensor, ...] = ()
@@ -77,34 +81,42 @@ class Replayed:
         torch.cuda.synchronize(device)
         torch.cuda.empty_cache()  # the recording has its own pool; what the warm-up left would come on top of it
         try:
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                output = self._step(*own)
+            with contextlib.ExitStack() as stack:
+                for stream in self._streams:
+                    stack.enter_context(stream.recording())
+                with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                    output = self._step(*own)
+                    for stream in self._streams:
+                        stream.join()
         except RuntimeError as error:
-            logger.debug("a step could not be recorded and runs as it is: %s", str(error).splitlines()[0])
+            reason = str(error).splitlines()[0]
+            logger.info("a step could not be recorded and runs as it is: %s", reason)
+            current().decide(TECHNIQUE, False, f"recording failed: {reason}")
             with contextlib.suppress(RuntimeError):
                 graph.reset()
             torch.cuda.synchronize(device)
             torch.cuda.empty_cache()
             return
         self._graph, self._inputs, self._output = graph, own, output
+        current().decide(TECHNIQUE, True, "a step's kernels are recorded once and replayed")
 
 
 @contextlib.contextmanager
 def replayed(step: Step, network: nn.Module, device: torch.device, num_steps: int) -> Iterator[Step]:
     """``step`` for the calls inside the block, recorded where that is possible and worth it.
 
-    network: what the step runs. On other devices than CUDA, for a few steps only, and for a network with hooks (its
-    weights are streamed, or somebody watches it) the step is given back as it is.
+    network: what the step runs. On other devices than CUDA, for a few steps only, for a network with hooks of somebody
+    who watches it and for one that is streamed from pageable memory the step is given back as it is.
     """
-    if device.type != CUDA or num_steps < WORTH_IT or _has_hooks(network):
+    streams = streams_of(network) if device.type == CUDA and num_steps >= WORTH_IT else None
+    if streams is None or not all(stream.is_recordable for stream in streams):
+        if device.type == CUDA:
+            why = "a few steps only, or hooks" if streams is None else "weights come from pageable memory"
+            current().decide(TECHNIQUE, False, why)
         yield step
         return
-    recorded = Replayed(step)
+    recorded = Replayed(step, streams)
     try:
         yield recorded
     finally:
         recorded.close()
-
-
-def _has_hooks(network: nn.Module) -> bool:
-    return any(part._forward_pre_hooks or part._forward_hooks for part in network.modules())

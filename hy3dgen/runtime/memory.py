@@ -35,6 +35,26 @@ def release_pinned() -> None:
         empty_cache()
 
 
+def register_pinned(tensor: torch.Tensor) -> bool:
+    """Pin memory that exists already, ten times as fast as asking for pinned memory; False where that is not possible.
+
+    tensor: flat, on the host, of a mebibyte or more; smaller ones may share a page with others. Must be given back with
+    ``unregister_pinned`` when no copy reads it any more and before it is freed.
+    """
+    import torch
+
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()) or tensor.nbytes < MIB:
+        return False
+    return int(torch.cuda.cudart().cudaHostRegister(tensor.data_ptr(), tensor.nbytes, 0)) == 0
+
+
+def unregister_pinned(tensor: torch.Tensor) -> None:
+    """Undo ``register_pinned``."""
+    import torch
+
+    torch.cuda.cudart().cudaHostUnregister(tensor.data_ptr())
+
+
 def reset_peaks(device: torch.device) -> None:
     """Start the device's peak counters afresh (CUDA only; elsewhere nothing counts)."""
     import torch

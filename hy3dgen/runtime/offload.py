@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from hy3dgen.runtime.device import CUDA
-from hy3dgen.runtime.memory import MIB, release_pinned
+from hy3dgen.runtime.memory import MIB, register_pinned, release_pinned, unregister_pinned
 from hy3dgen.runtime.plan import Placement
 from hy3dgen.runtime.units import UNIT_LIMIT_BYTES, units_of
 from hy3dgen.runtime.uploads import Uploader
@@ -181,18 +181,22 @@ class _Unit:
                 size += -(-place.home.nbytes // ALIGNMENT) * ALIGNMENT
         self.size = size
         self.host: list[Tensor] = []
+        self._registered: Tensor | None = None
         self._absent = [place.like_home(place.home.detach().to(META)) for place in self.places]
         self._present: dict[int, list[Tensor]] = {}
 
     def pin(self) -> None:
         """Copy the tensors once into pinned host memory; keep reading them at home where there is none to be had."""
+        whole = torch.empty(self.size, dtype=torch.uint8)
+        for place in self.places:
+            self.view(whole, place).copy_(place.home.detach())
+        if register_pinned(whole):
+            self.host, self._registered = [whole], whole
+            return
         try:
             pieces = [torch.empty(size, dtype=torch.uint8, pin_memory=True) for size in pinned_pieces(self.size)]
         except RuntimeError:  # no accelerator to pin for, or no more memory that can be pinned
             return
-        whole = torch.empty(self.size, dtype=torch.uint8)
-        for place in self.places:
-            self.view(whole, place).copy_(place.home.detach())
         for piece, start, stop in _parts(pieces, self.size):
             piece[: stop - start].copy_(whole[start:stop])
         self.host = pieces
@@ -236,7 +240,9 @@ class _Unit:
         """Everything as it was before the engine came."""
         for place in self.places:
             place.restore()
-        self.host, self._present = [], {}
+        if self._registered is not None:
+            unregister_pinned(self._registered)
+        self.host, self._present, self._registered = [], {}, None
 
 
 def pinned_pieces(size: int) -> list[int]:
@@ -303,6 +309,11 @@ class _Lane:
         if self.side is not None:
             slot.free = torch.cuda.current_stream(self.device).record_event()
 
+    def join(self) -> None:
+        """Let the computing stream wait for the copying one."""
+        if self.side is not None:
+            torch.cuda.current_stream(self.device).wait_stream(self.side)
+
     def finish(self) -> None:
         """Wait for both streams, so that slots can be given back."""
         if self.side is not None:
@@ -325,6 +336,8 @@ class _Streamed:
         self._lane = _Lane(device)
         self._rest: _Whole | None = None
         self._last: _Unit | None = None
+        self._first: _Unit | None = None
+        self._is_recording = False
         try:
             for unit in self._units:
                 if pin:
@@ -354,6 +367,30 @@ class _Streamed:
         self._hooks, self._units, self._slots, self._rest, self._last = [], [], [], None, None
         release_pinned()
 
+    @property
+    def is_recordable(self) -> bool:
+        """Whether a CUDA graph can hold a pass: its copies must come from pinned memory."""
+        return self._pinned and self._lane.side is not None
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """For the length of a recording: the pass starts with empty slots, as every replay will, and ends joined."""
+        self._forget_slots()
+        self._last, self._is_recording = None, True
+        try:
+            yield
+        finally:
+            self._is_recording = False
+            self._forget_slots()
+
+    def join(self) -> None:
+        """The end of a recorded pass: its copies are part of what the computing stream waits for."""
+        self._lane.join()
+
+    def _forget_slots(self) -> None:
+        for slot in self._slots:
+            slot.unit = slot.ready = slot.free = None
+
     def _before(self, unit: _Unit) -> Any:
         def enter(module: nn.Module, given: Any) -> None:
             with torch.inference_mode(False), torch.no_grad():
@@ -363,12 +400,15 @@ class _Streamed:
             self._inside.append(slot)
             if self._last is not None:
                 self._next[self._last.name] = unit
+            else:
+                self._first = unit
             self._last = unit
             # Pinned copies start at once, beside the computing; from pageable memory a copy holds the host up, so
             # the unit's own kernels go first.
             if self._pinned:
                 self._prefetch(unit)
 
+        enter.streamed = self  # type: ignore[attr-defined]  # how ``streams_of`` finds what streams a network
         return enter
 
     def _after(self, unit: _Unit) -> Any:
@@ -382,6 +422,7 @@ class _Streamed:
             if not self._pinned:
                 self._prefetch(unit)
 
+        leave.streamed = self  # type: ignore[attr-defined]
         return leave
 
     def _slot_of(self, unit: _Unit) -> _Slot:
@@ -397,12 +438,38 @@ class _Streamed:
 
     def _prefetch(self, unit: _Unit) -> None:
         coming = self._next[unit.name]
+        if self._is_recording and coming is self._first:
+            return  # the next replay brings it itself
         if any(slot.unit is coming for slot in self._slots):
             return
         with torch.inference_mode(False), torch.no_grad():
             free = next((s for s in self._slots if s not in self._inside and s.unit is not unit), None)
             if free is not None:
                 self._lane.copy(free, coming)
+
+
+class Streaming(Protocol):
+    """A network whose weights come and go while it runs, as seen by somebody who records a pass of it."""
+
+    @property
+    def is_recordable(self) -> bool: ...
+
+    def recording(self) -> contextlib.AbstractContextManager[None]: ...
+
+    def join(self) -> None: ...
+
+
+def streams_of(module: nn.Module) -> list[Streaming] | None:
+    """What streams parts of ``module``; None when it has hooks of anybody else."""
+    found: list[Streaming] = []
+    for part in module.modules():
+        for hook in (*part._forward_pre_hooks.values(), *part._forward_hooks.values()):
+            stream = getattr(hook, "streamed", None)
+            if stream is None:
+                return None
+            if stream not in found:
+                found.append(stream)
+    return found
 
 
 @contextlib.contextmanager

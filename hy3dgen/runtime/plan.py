@@ -92,8 +92,9 @@ class Phase:
             return self.passes * compute
         if placement == "staged":
             return self.passes * compute + copy
-        pinning = self.size.weight_bytes / machine.pin_bytes_s if placement == "streamed" else 0.0
-        return self.passes * max(compute, copy) + pinning
+        if placement == "disk":  # a copy from pageable memory holds the host up, so nothing is computed beside it
+            return self.passes * (compute + copy)
+        return self.passes * max(compute, copy) + self.size.weight_bytes / machine.pin_bytes_s
 
 
 @dataclass(frozen=True)
@@ -279,8 +280,9 @@ def _placements(phase: Phase, machine: Machine) -> Iterator[Placement]:
         return
     yield "staged"
     if phase.size.largest_unit_bytes:
-        fits_host = phase.size.weight_bytes + machine.host_margin_bytes <= machine.free_host_bytes
-        yield "streamed" if fits_host else "disk"
+        if phase.size.weight_bytes + machine.host_margin_bytes <= machine.free_host_bytes:
+            yield "streamed"
+        yield "disk"  # for a network that runs once, pinning costs more than it saves
 
 
 def _stage_plan(

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from hy3dgen.runtime.engine import Engine
+from hy3dgen.runtime.graphs import replayed
 from hy3dgen.runtime.ladder import is_out_of_memory, run_with_ladder
 from hy3dgen.runtime.machine import enforce, machine_of
 from hy3dgen.runtime.memory import MIB, release_cached
@@ -113,7 +114,7 @@ def test_the_hard_stop_makes_a_stage_leaner(network: nn.Module, device: torch.de
         assert engine.plan.stage("denoise").placement == "streamed"
         assert "leaner plan" in record.warnings[0]
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0, torch.cuda.current_device())
 
 
 def test_a_real_out_of_memory_error_is_known(device: torch.device) -> None:
@@ -127,3 +128,28 @@ def test_a_real_out_of_memory_error_is_known(device: torch.device) -> None:
     assert is_out_of_memory(caught.value)
     del caught
     assert run_with_ladder("denoise", [huge, 10], run, device=device) == 10
+
+
+@pytest.mark.parametrize("placement", ["staged", "streamed", "disk"])
+def test_a_recorded_step_gives_equal_bits(network: nn.Module, device: torch.device, placement: str) -> None:
+    """The copies of streamed weights are part of the recording; from pageable memory there is none."""
+    inputs = [torch.randn(4, 512, 64, device=device, dtype=torch.float16) for _ in range(12)]
+    with torch.inference_mode(), attached(network, "resident", device):
+        wanted = [network(x) for x in inputs]
+    with (
+        torch.inference_mode(),
+        attached(network, placement, device),  # type: ignore[arg-type]
+        replayed(network, network, device, len(inputs)) as step,
+    ):
+        found = [step(x) for x in inputs]
+        assert getattr(step, "is_recorded", False) == (placement != "disk")
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_a_step_that_cannot_be_recorded_runs_as_it_is(device: torch.device) -> None:
+    def step(x: torch.Tensor) -> torch.Tensor:
+        return x * float(x.sum())  # waits for the device
+
+    network, x = nn.Identity(), torch.ones(3, device=device)
+    with replayed(step, network, device, 20) as run:
+        assert [run(x).tolist() for _ in range(6)] == [[3.0, 3.0, 3.0]] * 6
