@@ -112,7 +112,7 @@ class Models:
     def forget(self) -> None:
         """Give back what the networks hold on the device; they load again when they are needed."""
         self._pipeline = self._drawer = None
-        release_cached(self.device)
+        release_cached(self.device, collect=True)
 
     def shape_pipeline(self) -> Any:
         """The shape pipeline, loaded at the first call (stage 'load') and kept."""

@@ -8,7 +8,6 @@ Knows neither networks nor schedulers. Where recording is not possible the step 
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -77,7 +76,6 @@ class Replayed:
         device = inputs[0].device
         own = tuple(value.clone() for value in inputs)
         graph = torch.cuda.CUDAGraph()
-        gc.collect()
         torch.cuda.synchronize(device)
         torch.cuda.empty_cache()  # the recording has its own pool; what the warm-up left would come on top of it
         try:

@@ -43,7 +43,7 @@ def run_with_ladder(
     failure = ""
     for number, attempt in enumerate(attempts):
         if number:
-            release_cached(device)
+            release_cached(device, collect=True)
             tell(f"stage {stage} ran out of device memory ({failure}); it is tried again with a leaner plan")
         try:
             return run(attempt)
@@ -52,7 +52,7 @@ def run_with_ladder(
                 raise
             failure = str(error).split(". ")[0].splitlines()[0]
         # Here the error, whose traceback holds the failed attempt's tensors, is gone.
-    release_cached(device)
+    release_cached(device, collect=True)
     raise OutOfMemoryError(
         f"stage {stage} ran out of device memory on its leanest plan ({failure or 'no plan was left to try'}); give it "
         "more with --vram, close other programs that use the GPU, or use a smaller --model"

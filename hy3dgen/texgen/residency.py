@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from hy3dgen.runtime.device import CPU
+from hy3dgen.runtime.graphs import Step, replayed
 from hy3dgen.runtime.memory import release_cached
 from hy3dgen.runtime.stages import current
 from hy3dgen.weights.load import set_tensor
@@ -59,6 +60,10 @@ class OnDemand:
         finally:
             if not stays:
                 self.leave(*modules)
+
+    def recorded(self, step: Step, network: nn.Module, num_steps: int) -> AbstractContextManager[Step]:
+        """``step`` for the calls inside the block, its kernels recorded once where that pays; see ``replayed``."""
+        return replayed(step, network, self.device, num_steps)
 
     def release(self, *parts: nn.Module) -> None:
         """Send parts of a visiting network home early: nothing needs them until its next visit."""

@@ -22,7 +22,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hy3dgen.errors import ImageError, UsageError
-from hy3dgen.runtime.graphs import replayed
 from hy3dgen.runtime.stages import check_cancelled, ensure_finite, steps
 from hy3dgen.texgen.attention import use_attend
 from hy3dgen.texgen.hunyuanpaint.solver import (
@@ -51,6 +50,10 @@ class ResidencyLike(Protocol):
     def visit(self, name: str, *modules: nn.Module) -> contextlib.AbstractContextManager[None]: ...
 
     def release(self, *modules: nn.Module) -> None: ...
+
+    def recorded(
+        self, step: Callable[..., Tensor], network: nn.Module, num_steps: int
+    ) -> contextlib.AbstractContextManager[Callable[..., Tensor]]: ...
 
 
 _Base: Any = StableDiffusionPipeline  # its attributes are made at run time, which no type checker follows
@@ -115,6 +118,11 @@ class HunyuanPaintPipeline(_Base):
     def _visit(self, name: str, *modules: nn.Module | None) -> contextlib.AbstractContextManager[None]:
         present = [module for module in modules if module is not None]
         return self.residency.visit(name, *present) if self.residency else contextlib.nullcontext()
+
+    def _recorded(
+        self, step: Callable[..., Tensor], network: nn.Module, num_steps: int
+    ) -> contextlib.AbstractContextManager[Callable[..., Tensor]]:
+        return self.residency.recorded(step, network, num_steps) if self.residency else contextlib.nullcontext(step)
 
     def encode_images(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Latents of pictures: (B, n, 3, H, W) in [0, 1] -> (B, n, 4, H/f, W/f), drawn from the posterior.
@@ -243,7 +251,7 @@ class HunyuanPaintPipeline(_Base):
         predict = self._predictor(conditions, guided, guidance_scale, guidance_rescale, kwargs)
         with (
             self._visit("paint_unet", self.unet.unet),
-            replayed(predict, self.unet.unet, device, len(times)) as predicted,
+            self._recorded(predict, self.unet.unet, len(times)) as predicted,
         ):
             for i, t in enumerate(steps(times, total=len(times))):
                 noise = predicted(self.scheduler.scale_model_input(latents, t), t)

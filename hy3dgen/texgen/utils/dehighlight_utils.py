@@ -22,7 +22,6 @@ from hy3dgen.errors import ImageError, NumericalError
 from hy3dgen.images.load import open_picture
 from hy3dgen.runtime.attention import use_backend
 from hy3dgen.runtime.device import pick_device, pick_dtype
-from hy3dgen.runtime.graphs import replayed
 from hy3dgen.runtime.seeds import generator as seeded
 from hy3dgen.runtime.stages import current, ensure_finite, steps
 from hy3dgen.texgen.attention import use_attend
@@ -74,7 +73,7 @@ class DelightPipeline(_Base):
 
         with (
             stay("delight_unet", self.unet),
-            replayed(predict, self.unet, device, num_inference_steps) as predicted,
+            self.residency.recorded(predict, self.unet, num_inference_steps) as predicted,
         ):
             for t in steps(self.scheduler.timesteps):
                 given = torch.cat([self.scheduler.scale_model_input(latents, t), seen], dim=1)
