@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hy3dgen.errors import UsageError, WeightsNotFoundError
-from hy3dgen.jobs.models import AUTO_ORDER, AUTO_ORDER_MANY_VIEWS, Models, choose, filled, weights_sha256
+from hy3dgen.jobs.choice import AUTO_ORDER, AUTO_ORDER_MANY_VIEWS, choose
+from hy3dgen.jobs.models import Models, filled, weights_sha256
 from hy3dgen.jobs.options import JobOptions
 from hy3dgen.runtime.files import sha256_of_file
 from hy3dgen.weights import catalogue
