@@ -96,7 +96,8 @@ class Service:
             for device in settings.devices
         ]
         self._most_at_once = min(settings.concurrency or len(self._lanes), len(self._lanes))
-        self._remember()
+        with self._changed:
+            self._remember()
 
     # --- life -------------------------------------------------------------------------------------------------------
 
