@@ -25,6 +25,7 @@ from hy3dgen.service.settings import Limits
 logger = logging.getLogger(__name__)
 CUTOUT_S = 120.0
 WAIT_S = 120.0
+TOO_MUCH = "reading this file took more memory than the server allows; give a smaller one"
 MAX_GIVEN_FACES = 2_000_000
 
 
@@ -74,9 +75,7 @@ class Checker:
         except ProcessEndedError as error:
             self._process.kill()
             logger.warning("the process that looks at uploads ended with %s", error.exit_code)
-            raise ServiceError(
-                BAD_INPUT, "reading this file took more memory than the server allows; give a smaller one"
-            ) from error
+            raise ServiceError(BAD_INPUT, TOO_MUCH) from error
         if answer is None:
             self._process.kill()
             raise ServiceError(BAD_INPUT, f"reading this file took longer than {timeout_s:.0f} s; give a simpler one")

@@ -220,7 +220,7 @@ def _finish(result: Result, order: Order, options: JobOptions, files: Path) -> d
 
 
 def _encode(result: Result, name: str, kind: str, options: JobOptions) -> bytes:
-    """The mesh in another format; the several files of an OBJ as a zip, the same for the same mesh."""
+    """The mesh in another format; the several files of an OBJ as a zip."""
     files = encode_mesh(
         result.mesh,
         f"{name}.{kind}",
@@ -231,6 +231,11 @@ def _encode(result: Result, name: str, kind: str, options: JobOptions) -> bytes:
     )
     if kind != "obj":
         return files[f"{name}.{kind}"]
+    return _pack(files)
+
+
+def _pack(files: Mapping[str, bytes]) -> bytes:
+    """A zip of these files, the same for the same files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
         for file_name, content in files.items():

@@ -1,4 +1,4 @@
-"""A runner that makes no meshes: what it does is written in the job's name. Seconds instead of minutes, and no torch."""
+"""A runner that makes no meshes: what it does stands in the name of the job. Seconds instead of minutes, no torch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ STEP_S = 0.01
 
 
 class StandIn:
-    """'slow' runs for minutes unless it is cancelled; 'stubborn' does not listen; 'crash', 'bug', 'nothing' and 'memory'
-    fail in their own ways; everything else is done at once."""
+    """'slow' runs for minutes unless it is cancelled; 'stubborn' does not listen; 'crash', 'bug', 'nothing' and
+    'memory' fail in their own ways; everything else is done at once."""
 
     def __init__(self, settings: RunnerSettings) -> None:
         self.settings = settings

@@ -38,7 +38,9 @@ def start(tmp_path: Path) -> Iterator[Starter]:
 
 
 def wait(service: Service, job: str, *statuses: str) -> dict[str, Any]:
-    return until(lambda: (found := service.get(job))["status"] in (statuses or ("done", "failed", "cancelled")) and found)
+    return until(
+        lambda: (found := service.get(job))["status"] in (statuses or ("done", "failed", "cancelled")) and found
+    )
 
 
 def runs(service: Service, job: str) -> list[str]:
@@ -56,7 +58,9 @@ def test_a_job_goes_through_the_queue_and_leaves_its_files(start: Starter) -> No
     assert set(job["result"]["files"]) == {"glb", "obj", "ply", "stl"}
     assert job["progress"]["fraction"] == 1.0
     assert service.storage.result(job["id"], "glb").read_bytes()[:4] == b"glTF"
-    assert job["inputs"] == [{"role": "front", "bytes": taken["inputs"][0]["bytes"], "width": 32, "height": 32, "faces": None}]
+    assert job["inputs"] == [
+        {"role": "front", "bytes": taken["inputs"][0]["bytes"], "width": 32, "height": 32, "faces": None}
+    ]
 
 
 @pytest.mark.parametrize(

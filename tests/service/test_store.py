@@ -57,7 +57,10 @@ def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:
 
 def test_old_jobs_go_and_then_the_oldest_until_the_rest_fits(tmp_path: Path) -> None:
     store, storage = JobStore(tmp_path), Storage(tmp_path)
-    waiting, *rest = document("queued", None), *(document(finished=float(at)) for at in (100, 900_000, 900_001, 900_002))
+    waiting, *rest = (
+        document("queued", None),
+        *(document(finished=float(at)) for at in (100, 900_000, 900_001, 900_002)),
+    )
     for entry in (waiting, *rest):
         store.put(entry, size_bytes=10)
         storage.add_input(str(entry["id"]), "front", "", b"0123456789")

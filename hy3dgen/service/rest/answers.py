@@ -15,7 +15,6 @@ from starlette.responses import Response
 from hy3dgen.errors import Hy3dgenError
 from hy3dgen.service import problems
 from hy3dgen.service.problems import Kind, Problem, ServiceError, problem_of
-from hy3dgen.service.rest.schemas import ProblemDocument
 
 logger = logging.getLogger(__name__)
 _BY_STATUS = {
@@ -62,10 +61,9 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route's OpenAPI entry says of the problems it may answer."""
-    every = sorted({400, 401, 408, 413, 415, 503, *statuses})
+    every = sorted({400, 401, 408, 413, 415, 422, 503, *statuses})
     return {
         status: {
-            "model": ProblemDocument,
             "description": _WORDS[status],
             "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
         }

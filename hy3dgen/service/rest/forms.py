@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from hy3dgen.service.problems import BAD_MESH, ServiceError
 from hy3dgen.service.requests import MESH_SUFFIXES, OPTIONS, JobRequest, Upload
@@ -18,17 +18,21 @@ def _number(name: str, what: str) -> Any:
     return Field(None, ge=least, le=most, description=f"{what} (default: the model's own)")
 
 
+# In the document a file that may be left out is no file that may be null, which forms cannot say.
+OptionalFile = Annotated[UploadFile | None, WithJsonSchema({"type": "string", "format": "binary"})]
+
+
 class JobForm(BaseModel):
     """A job: a picture, several views, or words; with a mesh when that is to be coloured; and options."""
 
     model_config = ConfigDict(extra="forbid")
 
-    image: UploadFile | None = Field(None, description="the picture; the same as 'front'")
-    front: UploadFile | None = None
-    left: UploadFile | None = Field(None, description="from the object's own left side")
-    back: UploadFile | None = None
-    right: UploadFile | None = None
-    mesh: UploadFile | None = Field(None, description=f"colour this mesh ({', '.join(MESH_SUFFIXES)})")
+    image: OptionalFile = Field(None, description="the picture; the same as 'front'")
+    front: OptionalFile = None
+    left: OptionalFile = Field(None, description="from the object's own left side")
+    back: OptionalFile = None
+    right: OptionalFile = None
+    mesh: OptionalFile = Field(None, description=f"colour this mesh ({', '.join(MESH_SUFFIXES)})")
     text: str | None = Field(None, description="words to make the picture from", examples=["a red toy car"])
     name: str | None = Field(None, description="what the object and the downloads are called", examples=["mug"])
     formats: str | None = Field(None, description="comma list of glb, obj, ply, stl", examples=["glb,obj"])

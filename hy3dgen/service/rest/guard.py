@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from hy3dgen.service.settings import Limits
 OPEN_PATHS = frozenset({"/health", "/openapi.json"})
 GUARDED = ("/v1", "/generate", "/send", "/status")
 BODY_PAUSE_S = 30.0
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+READ_AWAY, READ_AWAY_S = 4, 20.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Guard:
             return
         problem = self._refusal(scope)
         if problem is not None:
+            await _read_away(receive, self._patience(Headers(scope=scope)))
             await problem_response(problem)(scope, receive, _polite(send))
             return
         body = _Body(receive, self, self._limits.body_bytes)
@@ -57,6 +59,12 @@ class Guard:
             await problem_response(refused.problem, refused.headers)(scope, receive, _polite(send))
         finally:
             self._in_flight -= body.received
+
+    def _patience(self, headers: Headers) -> int:
+        """Bytes of a refused body to read all the same; 0 where that would be more than anybody sends by mistake."""
+        length = headers.get("content-length", "0")
+        most = READ_AWAY * self._limits.body_bytes
+        return most if length.isdigit() and int(length) <= most else 0
 
     def take(self, size: int) -> None:
         """Count bytes that have come; raises when too many are on their way at once."""
@@ -115,12 +123,25 @@ class _Body:
         if message["type"] != "http.request":
             return message
         size = len(message.get("body", b""))
+        more = message.get("more_body", False)
         if self.received + size > self._most:
+            await _read_away(self._receive, READ_AWAY * self._most if more else 0)
             raise RefusedError(Problem(problems.TOO_LARGE, _too_large(self._most)))
         self._guard.take(size)
         self.received += size
-        self._complete = not message.get("more_body", False)
+        self._complete = not more
         return message
+
+
+async def _read_away(receive: Receive, most: int) -> None:
+    """Read the rest of a refused body, up to ``most`` bytes: who is cut off while sending never sees the answer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(READ_AWAY_S):
+            while most > 0:
+                message = await receive()
+                most -= len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
 
 
 def _polite(send: Send) -> Send:

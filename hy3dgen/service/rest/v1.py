@@ -26,7 +26,19 @@ KEEP_ALIVE_S = 15.0
 STOP_LOOK_S = 1.0
 # Uploads are looked at one after the other; more threads would only wait, and take them from quick requests.
 AT_ONCE = 8
-_EVENTS = {"text/event-stream": {"schema": {"type": "string"}, "example": 'event: job\ndata: {"id": "0d5c…"}\n\n'}}
+# One event of the stream; data is JSON as text: a JobDocument (job, end), a ProgressState, or {"url"} (mesh).
+_EVENT = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"enum": ["job", "progress", "mesh", "end"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
+_EVENTS = {
+    "text/event-stream": {"schema": _EVENT, "example": 'id: 7\nevent: mesh\ndata: {"url": "/v1/jobs/0d5c…/mesh"}\n\n'}
+}
 
 
 def binary(media_type: str, what: str) -> dict[int | str, dict[str, Any]]:
@@ -235,6 +247,8 @@ async def _events(service: Service, job: str) -> AsyncIterator[str]:
         except ServiceError:
             return  # deleted since
         yield event_text("job", state)
+        if state["mesh_ready"]:
+            yield event_text("mesh", {"url": state["links"]["mesh"]})
         if state["finished_at"] is not None:
             yield event_text("end", state, "end")
             return
