@@ -172,6 +172,7 @@ def access_from(values: argparse.Namespace, host: str) -> Access:
 def serve(values: argparse.Namespace, console: Console, *, page: Path | None = None) -> int:
     """Serve until a signal comes; returns the exit code. page: a folder to serve at /."""
     try:
+        import python_multipart  # noqa: F401 - starlette would only miss it when the first form comes
         import uvicorn
 
         from hy3dgen.service.rest.app import create_app
@@ -213,6 +214,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(1024)  # from now on clients wait instead of being refused
     except OSError as error:
         listener.close()
         raise OutputError(

@@ -11,8 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hy3dgen import text2image
-from hy3dgen.jobs.choice import choose
+from hy3dgen.jobs.choice import choose, how_to_get_words
 from hy3dgen.service.problems import FEATURE_UNAVAILABLE, ServiceError
 from hy3dgen.service.settings import RunnerSettings
 from hy3dgen.weights import catalogue, inventory
@@ -86,12 +85,10 @@ class Availability:
     def _why_no_words(self) -> str | None:
         if not self._settings.text2image:
             return "this server was started without text to image; give a picture"
-        if text2image.is_here():
+        command = how_to_get_words()
+        if command is None:
             return None
-        return (
-            "the text-to-image weights are not on this server; its owner can get them with: hf download "
-            f"{text2image.MODEL_ID}; or give a picture"
-        )
+        return f"the text-to-image weights are not on this server, whose owner can get them with: {command}; give a picture"
 
 
 def _model(status: inventory.ModelStatus) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def test_every_format_opens_and_shows_the_same_object(nano: Client, made: dict[s
 def test_what_is_shown_on_the_way(nano: Client, made: dict[str, Any]) -> None:
     names = [event for event, _, _ in made["seen"]]
     stages = [stage["name"] for stage in made["progress"]["stages"] if stage["status"] == "done"]
-    assert stages == ["load", "cutout", "condition", "denoise", "decode", "extract", "clean", *stages[7:]]
+    assert stages[:7] == ["cutout", "load", "condition", "denoise", "decode", "extract", "clean"]
     assert stages[-4:] == ["maps", "bake", "fill", "export"]
     during = next(index for index, (event, _, _) in enumerate(made["seen"]) if event == "mesh")
     later = [d["stage"] for event, _, d in made["seen"][during:] if event == "progress"]
