@@ -18,7 +18,7 @@ from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.texture import PAINTED
 from hy3dgen.runtime.costs import PaintWork, ShapeWork, Work, known_sizes, stage_costs
 from hy3dgen.runtime.device import CPU, CUDA
-from hy3dgen.runtime.machine import ceiling_bytes, enforce, gib, let_go, machine_of, make_machine
+from hy3dgen.runtime.machine import ceiling_bytes, enforce, gib, machine_of, make_machine
 from hy3dgen.runtime.memory import MIB, free_host_bytes
 from hy3dgen.runtime.plan import GIB, Machine, Plan, make_plan, smallest_ceiling
 from hy3dgen.runtime.stages import StageRecord
@@ -115,11 +115,9 @@ def smallest_gib(options: JobOptions, name: str, machine: Machine) -> float:
 
 
 def hold_to(plan: Plan, ceiling: Ceiling, device: torch.device) -> None:
-    """Let the allocator refuse what would break a ceiling that the user named; an earlier run's is forgotten."""
+    """Let the allocator refuse what would break a ceiling that the user named."""
     if ceiling.given:
         enforce(plan.ceiling_bytes, ceiling.machine, device)
-    else:
-        let_go(device)
 
 
 def as_report(plan: Plan, ceiling: Ceiling, stages: Sequence[StageRecord]) -> dict[str, Any]:

@@ -116,15 +116,20 @@ def gib(vram: str) -> float:
 
 def enforce(ceiling: int, machine: Machine, device: torch.device) -> None:
     """Let torch's allocator refuse what would break the ceiling. CUDA only: MPS has no such limit per process."""
-    if device.type == CUDA:  # torch takes no plain 'cuda' here: the current device's number is asked for
-        index = torch.cuda.current_device() if device.index is None else device.index
-        torch.cuda.set_per_process_memory_fraction(allowed_fraction(ceiling, machine), index)
+    if device.type == CUDA:
+        _allow(allowed_fraction(ceiling, machine), device)
 
 
 def let_go(device: torch.device) -> None:
     """Undo ``enforce``: the device's whole memory may be used again."""
     if device.type == CUDA:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        _allow(1.0, device)
+
+
+def _allow(fraction: float, device: torch.device) -> None:
+    # torch takes no plain 'cuda' here: the current device's number is asked for
+    index = torch.cuda.current_device() if device.index is None else device.index
+    torch.cuda.set_per_process_memory_fraction(fraction, index)
 
 
 def allowed_fraction(ceiling: int, machine: Machine) -> float:

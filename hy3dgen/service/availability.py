@@ -88,7 +88,7 @@ class Availability:
         command = how_to_get_words()
         if command is None:
             return None
-        return f"the text-to-image weights are not on this server, whose owner can get them with: {command}; give a picture"
+        return f"the text-to-image weights are not here; the server's owner gets them with: {command}; give a picture"
 
 
 def _model(status: inventory.ModelStatus) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.reports.run import as_json
 from hy3dgen.runtime.device import CUDA, MPS, describe, pick_device
 from hy3dgen.runtime.files import sha256_of_bytes, write_atomic
-from hy3dgen.runtime.machine import ceiling_bytes, machine_of
+from hy3dgen.runtime.machine import ceiling_bytes, let_go, machine_of
 from hy3dgen.runtime.memory import GIB, MIB, held_bytes, host_bytes, release_cached
 from hy3dgen.runtime.stages import CancelEvent, StageRecord
 from hy3dgen.service.order import Order
@@ -90,6 +90,7 @@ class JobRunner:
 
     def _models_for(self, order: Order, task: Task) -> Models:
         options = _options(order, self.settings)
+        let_go(self.device)  # the ceiling of the job before is not this one's
         models = Models(options, many_views=len(task.pictures) > 1, has_shape=task.mesh is None)
         if self._models is not None:
             models.take_over(self._models)
