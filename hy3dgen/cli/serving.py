@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import logging
 import os
 import socket
 from collections.abc import Callable
@@ -102,6 +101,9 @@ def add_service_options(parser: argparse.ArgumentParser) -> None:
         "--keep-gb", type=_number, metavar="N", help="GiB that finished jobs may take; the oldest go (default: 10)"
     )
     group.add_argument("--max-queue", type=_whole, metavar="N", help="jobs that may wait (default: 100)")
+    group.add_argument(
+        "--max-queue-per-client", type=_whole, metavar="N", help="jobs of one address that may wait (default: 20)"
+    )
     group.add_argument("--max-body-mb", type=_whole, metavar="N", help="MiB of one request at most (default: 100)")
     group.add_argument(
         "--idle-seconds",
@@ -127,6 +129,7 @@ def settings_from(values: argparse.Namespace) -> ServiceSettings:
         body_bytes=_positive(values.max_body_mb, "--max-body-mb", plain.body_bytes / MIB) * MIB,
         bytes_in_flight=4 * _positive(values.max_body_mb, "--max-body-mb", plain.body_bytes / MIB) * MIB,
         queue=_positive(values.max_queue, "--max-queue", plain.queue),
+        queue_per_client=_positive(values.max_queue_per_client, "--max-queue-per-client", plain.queue_per_client),
         keep_days=float(_positive(values.keep_days, "--keep-days", plain.keep_days, whole=False)),
         keep_bytes=round(_positive(values.keep_gb, "--keep-gb", plain.keep_bytes / GIB, whole=False) * GIB),
     )
@@ -190,7 +193,6 @@ def serve(values: argparse.Namespace, console: Console, *, page: Path | None = N
     settings = settings_from(values)
     listener = _listen(host, 8081 if values.port is None else values.port)
     app = create_app(Service(settings), access=access, page=page)
-    logging.getLogger("hy3dgen").setLevel(min(logging.getLogger("hy3dgen").level or logging.INFO, logging.WARNING))
     port = listener.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     console.say(f"jobs are kept in {settings.folder}")

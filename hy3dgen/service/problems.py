@@ -27,6 +27,7 @@ from hy3dgen.errors import (
 )
 
 _FOLDERS = re.compile(r"""(?<![\w:/\\.])(?:[A-Za-z]:)?[\\/](?:[^\s'"\\/:]+[\\/])+""")
+_FLAG = re.compile(r"(?<!\S)--([a-z][a-z-]*[a-z])")
 MEDIA_TYPE = "application/problem+json"
 RETRY_S = 30
 
@@ -151,7 +152,12 @@ def without_paths(words: str) -> str:
     return _FOLDERS.sub("", words)
 
 
+def in_fields(words: str) -> str:
+    """The words with options as clients write them: 'texture_size' for '--texture-size'."""
+    return _FLAG.sub(lambda found: found[1].replace("-", "_"), words)
+
+
 def _sentence(error: BaseException) -> str:
     if isinstance(error, MemoryError) and not str(error):
         return "the machine ran out of memory; ask for a smaller octree_resolution or texture_size"
-    return without_paths(str(error) or type(error).__name__)
+    return in_fields(without_paths(str(error) or type(error).__name__))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from hy3dgen.errors import UsageError
 from hy3dgen.jobs.options import JobOptions, options_from
 from hy3dgen.jobs.output import safe_stem
-from hy3dgen.service.problems import BAD_REQUEST, ServiceError
+from hy3dgen.service.problems import BAD_REQUEST, ServiceError, in_fields
 from hy3dgen.service.settings import FORMATS, OPTION_LIMITS, VIEWS, Limits, RunnerSettings
 
 LONGEST_NAME = 80
@@ -81,7 +80,7 @@ def checked_options(options: Mapping[str, Any], runner: RunnerSettings) -> dict[
     try:
         options_from(asked)
     except (UsageError, TypeError) as error:
-        words = re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), str(error))
+        words = in_fields(str(error))
         raise blame(words.split(" ", 1)[0], words) from error
     return asked
 

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from hy3dgen.errors import UsageError
+from hy3dgen.jobs.memory import Ceiling
 from hy3dgen.jobs.models import Models
 from hy3dgen.jobs.options import JobOptions, options_from
 from hy3dgen.jobs.output import Target
@@ -74,7 +75,7 @@ class JobRunner:
         task = _task(order, folder / "inputs")
         models = self._models_for(order, task)
         options = options_for(task, models)
-        watch = _Watch(tell, self.device, _ceiling_mb(models))
+        watch = _Watch(tell, self.device, models.ceiling)
         tell("begin", _beginning(task, options, models))
         around = Surroundings(
             listener=watch,
@@ -104,18 +105,14 @@ class _Watch:
 
     tell: Tell
     device: torch.device
-    ceiling_mb: float | None
+    ceiling: Ceiling | None
     peak_mb: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._clock: dict[int, float] = {}
 
     def __call__(self, record: StageRecord) -> None:
         self.tell("stage", self._as_message(record))
 
     def _as_message(self, record: StageRecord) -> dict[str, Any]:
-        accelerated = self.device.type in (CUDA, MPS)
-        peak = round(record.peak_reserved_bytes / MIB, 1) if accelerated and record.peak_reserved_bytes else None
+        peak = self._used_mb(record.peak_reserved_bytes) if record.peak_reserved_bytes else None
         return {
             "record": id(record),
             "name": record.name,
@@ -133,10 +130,16 @@ class _Watch:
     def _memory(self, peak_mb: float | None) -> dict[str, Any]:
         figures: dict[str, Any] = {"device": self.device.type, "host_mb": round(host_bytes() / MIB, 1)}
         if self.device.type in (CUDA, MPS):
-            used_mb = round(held_bytes(self.device) / MIB, 1)
+            used_mb = self._used_mb(held_bytes(self.device))
             self.peak_mb = max(self.peak_mb, used_mb, peak_mb or 0.0)
-            figures |= {"ceiling_mb": self.ceiling_mb, "used_mb": used_mb, "peak_mb": self.peak_mb}
+            ceiling_mb = None if self.ceiling is None else round(self.ceiling.size_bytes / MIB, 1)
+            figures |= {"ceiling_mb": ceiling_mb, "used_mb": used_mb, "peak_mb": self.peak_mb}
         return figures
+
+    def _used_mb(self, reserved_bytes: int) -> float:
+        """What the process takes with this much reserved: as the ceiling counts it, so with the device's context."""
+        context = 0 if self.ceiling is None else self.ceiling.machine.context_bytes
+        return round((reserved_bytes + context) / MIB, 1)
 
 
 def _options(order: Order, settings: RunnerSettings) -> JobOptions:
@@ -180,10 +183,6 @@ def _beginning(task: Task, options: JobOptions, models: Models) -> dict[str, Any
         delight=options.delight,
     )
     return {"model": models.name, "texture": options.texture, "stages": expected}
-
-
-def _ceiling_mb(models: Models) -> float | None:
-    return None if models.ceiling is None else round(models.ceiling.size_bytes / MIB, 1)
 
 
 def _show_shape(mesh: Mesh, name: str, files: Path, tell: Tell) -> None:

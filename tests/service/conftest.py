@@ -58,12 +58,12 @@ class Client:
     def job(self, identity: str) -> dict[str, Any]:
         return self("GET", f"/v1/jobs/{identity}").json()
 
-    def wait(self, identity: str, *statuses: str, timeout_s: float = 60) -> dict[str, Any]:
+    def wait(self, identity: str, *statuses: str, timeout_s: float = 150) -> dict[str, Any]:
         """The job once it has one of these statuses, by default a final one."""
         return until(lambda: (job := self.job(identity))["status"] in (statuses or FINAL) and job, timeout_s)
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 60) -> Any:
+def until(condition: Callable[[], Any], timeout_s: float = 150) -> Any:
     """What ``condition`` answers as soon as it is true."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 from PIL import Image
 
 from hy3dgen.service.settings import ServiceSettings
-from tests.service.conftest import Client, serving
+from tests.service.conftest import Client, serving, until
 from tests.service.test_rest import events
 
 MUG = Path(__file__).parents[2] / "assets" / "examples" / "mug.png"
@@ -23,7 +24,7 @@ SMALL = {"steps": 2, "octree_resolution": 32, "faces": 1500, "texture_size": 128
 
 @pytest.fixture(scope="module")
 def nano(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with serving(ServiceSettings(folder=tmp_path_factory.mktemp("service"))) as client:
+    with serving(ServiceSettings(folder=tmp_path_factory.mktemp("service"), devices=("cpu",))) as client:
         yield client
 
 
@@ -108,3 +109,36 @@ def test_a_running_job_stops_within_a_step(nano: Client) -> None:
     assert found["status"] == "cancelled"
     denoise = next(stage for stage in found["progress"]["stages"] if stage["name"] == "denoise")
     assert denoise["steps"] < 200
+
+
+def test_a_job_goes_on_after_a_restart_where_it_was(tmp_path: Path) -> None:
+    """What the first server had finished is not made again: hours may be in it on a small card."""
+    settings = ServiceSettings(folder=tmp_path, devices=("cpu",))
+    with serving(settings) as client:
+        answer = client("POST", "/v1/jobs", files={"image": ("mug.png", MUG.read_bytes())}, data=SMALL)
+        job = answer.json()["id"]
+        next(event for event, _, _ in events(client, job) if event == "mesh")
+    with serving(settings) as client:
+        found = client.wait(job)
+    assert found["status"] == "done", found["error"]
+    states = {stage["name"]: stage["status"] for stage in found["progress"]["stages"]}
+    assert states["denoise"] == states["decode"] == "skipped"
+    assert states["bake"] == "done"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_the_meter_stays_under_the_ceiling_and_an_idle_worker_gives_everything_back(tmp_path: Path) -> None:
+    settings = ServiceSettings(folder=tmp_path, devices=("cuda",), idle_s=1.0)
+    with serving(settings) as client:
+        for vram in ("2", "auto", "2"):
+            data = {**SMALL, "vram": vram}
+            answer = client("POST", "/v1/jobs", files={"image": ("mug.png", MUG.read_bytes())}, data=data)
+            job = client.wait(answer.json()["id"])
+            assert job["status"] == "done", job["error"]
+            meter = job["progress"]["memory"]
+            assert 0 < meter["used_mb"] <= meter["peak_mb"] <= meter["ceiling_mb"]
+            assert vram == "auto" or meter["ceiling_mb"] == 2048
+        before = torch.cuda.mem_get_info()[0]
+        until(lambda: not client.service.worker_pids())  # type: ignore[attr-defined]
+        assert torch.cuda.mem_get_info()[0] > before
