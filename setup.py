@@ -58,7 +58,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["hy3dgen", "hy3dgen.*"]),
-    package_data={"hy3dgen": ["assets/**/*"]},
+    package_data={"hy3dgen": ["assets/**/*", "service/page/**/*"]},
     install_requires=ranges(),
     extras_require=EXTRAS,
     entry_points={

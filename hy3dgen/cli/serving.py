@@ -10,6 +10,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,15 +24,18 @@ if TYPE_CHECKING:
     from hy3dgen.service.settings import ServiceSettings
 
 TOKEN_VARIABLE = "HY3DGEN_API_TOKEN"
+API_PORT = 8081
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
 GRACE_S = 5
 
 
-def add_address_options(parser: argparse.ArgumentParser) -> None:
-    """Where the server listens, and who may come."""
+def add_address_options(parser: argparse.ArgumentParser, *, port: int = API_PORT) -> None:
+    """Where the server listens, and who may come. port: the one when none is given."""
     group = parser.add_argument_group("address and access")
     group.add_argument("--host", metavar="ADDRESS", help="address to listen at (default: 127.0.0.1, this machine only)")
-    group.add_argument("--port", type=_whole, metavar="N", help="port to listen at; 0 takes a free one (default: 8081)")
+    group.add_argument(
+        "--port", type=_whole, metavar="N", help=f"port to listen at; 0 takes a free one (default: {port})"
+    )
     group.add_argument(
         "--token",
         metavar="TOKEN",
@@ -172,8 +176,18 @@ def access_from(values: argparse.Namespace, host: str) -> Access:
     return Access(token, hosts, tuple(values.cors_origin or ()))
 
 
-def serve(values: argparse.Namespace, console: Console, *, page: Path | None = None) -> int:
-    """Serve until a signal comes; returns the exit code. page: a folder to serve at /."""
+def serve(
+    values: argparse.Namespace,
+    console: Console,
+    *,
+    page: Path | None = None,
+    port: int = API_PORT,
+    decoder: str | None = None,
+) -> int:
+    """Serve until a signal comes; returns the exit code.
+
+    page: a folder to serve at /; port: the one when none is given; decoder: what requests get that name none
+    """
     try:
         import python_multipart  # noqa: F401 - starlette would only miss it when the first form comes
         import uvicorn
@@ -191,14 +205,15 @@ def serve(values: argparse.Namespace, console: Console, *, page: Path | None = N
     host = values.host or "127.0.0.1"
     access = access_from(values, host)
     settings = settings_from(values)
-    listener = _listen(host, 8081 if values.port is None else values.port)
+    settings = replace(settings, runner=replace(settings.runner, decoder=decoder))
+    listener = _listen(host, port if values.port is None else values.port)
     app = create_app(Service(settings), access=access, page=page)
-    port = listener.getsockname()[1]
+    bound = listener.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     console.say(f"jobs are kept in {settings.folder}")
     if access.token is None and not _is_loopback(host):
         console.say("anybody who can reach this machine can use this server; give it a --token")
-    console.result(f"http://{shown}:{port}")
+    console.result(f"http://{shown}:{bound}")
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S, server_header=False, ws="none"
     )

@@ -152,6 +152,8 @@ def _options(order: Order, settings: RunnerSettings) -> JobOptions:
     elif asked.get("texture", "auto") == "auto":
         asked["texture"] = settings.texture
     asked.setdefault("vram", settings.vram)
+    if settings.decoder is not None:
+        asked.setdefault("decoder", settings.decoder)
     # Requests never make the server use the network.
     return options_from({**asked, "device": settings.device, "compile": settings.compile, "offline": True})
 

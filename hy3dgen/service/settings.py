@@ -59,6 +59,7 @@ class RunnerSettings:
     """What every job of a worker has in common.
 
     device: as in ``JobOptions``; model, texture: what 'auto' in a request means; vram: the ceiling that no job exceeds
+    decoder: what requests get that name none, None for the model's own
     enable_texture: False makes bare shapes only; text2image: whether words may be turned into pictures
     """
 
@@ -67,6 +68,7 @@ class RunnerSettings:
     texture: str = "auto"
     vram: str | None = None
     compile: bool = False
+    decoder: str | None = None
     enable_texture: bool = True
     text2image: bool = True
 
