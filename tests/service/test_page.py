@@ -1,4 +1,4 @@
-"""The page's files are whole, in both languages, with nothing from elsewhere; its script takes the reference's flags."""
+"""The page's files are whole, in both languages, nothing from elsewhere; its script takes the reference's flags."""
 
 from __future__ import annotations
 

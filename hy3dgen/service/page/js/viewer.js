@@ -52,6 +52,8 @@ export class Viewer {
     if (turn !== this.turn || !this.urls[what]) return;
     if (!this.view) this.create();
     this.shown = what;
+    // Bare white would hardly stand out from a light page.
+    this.view.exposure = what === "mesh" ? 0.55 : 1;
     this.view.src = this.urls[what];
     for (const radio of this.tools.querySelectorAll("[name=shown]")) radio.checked = radio.value === what;
   }
