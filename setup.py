@@ -66,6 +66,7 @@ setup(
             "hy3dgen-color=hy3dgen.cli.color:main",
             "hy3dgen-multiview=hy3dgen.cli.multiview:main",
             "hy3dgen-api=hy3dgen.cli.api_server:main",
+            "hy3dgen-page=hy3dgen.cli.gradio_app:main",
         ]
     },
 )

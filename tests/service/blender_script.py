@@ -1,6 +1,6 @@
-"""Run by a Python that has bpy: switch the add-on on and use it against a server. Prints one JSON line.
+"""Run by a Python that has bpy: install the extension and use it against a server. Prints one JSON line.
 
-python blender_script.py ADDRESS PICTURE ; BLENDER_USER_SCRIPTS holds addons/blender_addon.py
+python blender_script.py ADDRESS PICTURE EXTENSION.zip ; BLENDER_USER_RESOURCES is a folder to install into
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 import bpy
 
-ADDRESS, PICTURE = sys.argv[1:3]
+ADDRESS, PICTURE, EXTENSION = sys.argv[1:4]
+MODULE = "bl_ext.user_default.hy3dgen"
 SMALL = {"steps": 4, "resolution": 32, "faces": 800, "texture_size": 128, "seed": 7}
 WAIT_S = 400
 
@@ -35,10 +36,10 @@ def facts(state: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    bpy.ops.preferences.addon_enable(module="blender_addon")
-    addon = sys.modules["blender_addon"]
+    bpy.ops.extensions.package_install_files(filepath=EXTENSION, repo="user_default", enable_on_install=True)
+    addon = sys.modules[MODULE]
     scene, state = bpy.context.scene, bpy.context.window_manager.hy3dgen
-    own, found = bpy.context.preferences.addons["blender_addon"].preferences, {}
+    own, found = bpy.context.preferences.addons[MODULE].preferences, {}
     for name, value in SMALL.items():
         setattr(scene.hy3dgen, name, value)
 
@@ -89,7 +90,7 @@ def main() -> None:
     bpy.ops.hy3dgen.make()
     wait(addon)
     found["wrong_file"] = facts(state)
-    bpy.ops.preferences.addon_disable(module="blender_addon")
+    bpy.ops.preferences.addon_disable(module=MODULE)
     found["gone"] = not hasattr(bpy.types.Scene, "hy3dgen")
     sys.stdout.write("\n" + json.dumps(found) + "\n")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ import pytest
 from hy3dgen.service.rest.guard import Access
 from tests.service.browser import ROOT, program
 from tests.service.conftest import PICTURE, Client, serving, settings_for, until
+from tools.blender_extension import build
 
 ADDON = ROOT / "blender_addon.py"
 BLENDER_PYTHON = os.environ.get("BLENDER_PYTHON") or (sys.executable if importlib.util.find_spec("bpy") else None)
@@ -122,14 +122,7 @@ def test_a_redirect_is_not_followed(addon: Any) -> None:
 
 
 def test_the_extension_has_what_blender_asks_for(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "tools/blender_extension.py", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    with zipfile.ZipFile(done.stdout.strip()) as archive:
+    with zipfile.ZipFile(build(tmp_path)) as archive:
         assert archive.read("__init__.py") == ADDON.read_bytes()
         facts = tomllib.loads(archive.read("blender_manifest.toml").decode())
     needed = {"schema_version", "id", "version", "name", "tagline", "maintainer", "type", "license"}
@@ -145,17 +138,11 @@ def test_the_extension_has_what_blender_asks_for(tmp_path: Path) -> None:
 @pytest.mark.skipif(BLENDER_PYTHON is None, reason="no Python with bpy; install it and set BLENDER_PYTHON")
 def test_inside_blender(tmp_path: Path) -> None:
     """Make at the cursor, colour a sphere in its place, cancel, and the words for what goes wrong."""
-    addons = tmp_path / "scripts" / "addons"
-    addons.mkdir(parents=True)
-    shutil.copy(ADDON, addons)
-    environment = {
-        **os.environ,
-        "BLENDER_USER_RESOURCES": str(tmp_path),
-        "BLENDER_USER_SCRIPTS": str(tmp_path / "scripts"),
-    }
+    extension = build(tmp_path)
+    environment = {**os.environ, "BLENDER_USER_RESOURCES": str(tmp_path / "blender")}
     script, picture = ROOT / "tests" / "service" / "blender_script.py", ROOT / "assets" / "examples" / "mug.png"
     with program("api_server.py", tmp_path) as address:
-        command = [str(BLENDER_PYTHON), str(script), address, str(picture)]
+        command = [str(BLENDER_PYTHON), str(script), address, str(picture), str(extension)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"no_server"')))

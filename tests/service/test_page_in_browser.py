@@ -11,6 +11,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -141,6 +142,33 @@ def test_wrong_files(fresh: Page, tmp_path: Path) -> None:
     assert page.errors() == []
 
 
+def test_own_mesh_and_several_views(fresh: Page, tmp_path: Path) -> None:
+    """A mesh keeps its faces and gets colours from the picture; views are sent under their own names."""
+    page, ball = fresh, tmp_path / "ball.glb"
+    ball.write_bytes(trimesh.creation.icosphere(subdivisions=2).export(file_type="glb"))
+    page.click("[name=kind][value=mesh]")
+    page.find("#file-mesh").send_keys(str(ball))
+    page.find("#file-front").send_keys(str(MUG))
+    page.click("#make")
+    page.until(lambda: page.status().startswith(("Done", "Failed")))
+    assert page.text("[data-stat=faces]") == "320", page.text("#job")
+    page.until(lambda: page.shown() == "result", 60)
+    keep(page, "own-mesh")
+    page.click("[name=kind][value=views]")
+    page.find("#file-back").send_keys(str(MUG))
+    page.until(lambda: page.text("#message-back") != "" and "…" not in page.text("#message-back"))
+    page.set_options(steps="200")
+    page.click("#make")
+    page.until(lambda: page.find("#cancel").is_displayed())
+    keep(page, "views")
+    page.click("#cancel")
+    page.until(lambda: page.status().startswith("Cancelled"))
+    [job] = Client(page.address)("GET", "/v1/jobs?limit=1").json()["jobs"]
+    assert job["kind"] == "views"
+    assert [entry["role"] for entry in job["inputs"]] == ["front", "back"]
+    assert page.errors() == []
+
+
 def test_drop_and_kinds(fresh: Page) -> None:
     """A file dropped on a field is taken; each kind shows what it needs; text says why it is not there."""
     page = fresh
@@ -167,20 +195,49 @@ def test_drop_and_kinds(fresh: Page) -> None:
     keep(page, "text")
 
 
-def test_keyboard_and_korean(fresh: Page) -> None:
-    """Everything can be reached with the keyboard and has a name; Korean leaves no English label behind."""
+def test_keyboard_alone(fresh: Page) -> None:
+    """Tab reaches the skip link first, then an example, which Enter takes; Ctrl+Enter makes, Enter on Cancel stops."""
+    from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
     page = fresh
-    page.find("body").send_keys(Keys.TAB)
-    assert page.driver.switch_to.active_element.get_attribute("class") == "skip"
+    page.set_options(steps="200")
+    page.run("document.activeElement.blur(); getSelection().collapse(document.body, 0)")
+
+    def press(*keys: str) -> Any:
+        chain = ActionChains(page.driver)
+        for key in keys[:-1]:
+            chain = chain.key_down(key)
+        chain = chain.send_keys(keys[-1])
+        for key in keys[:-1]:
+            chain = chain.key_up(key)
+        chain.perform()
+        return page.driver.switch_to.active_element
+
+    passed: list[str] = []
+    assert press(Keys.TAB).get_attribute("class") == "skip"
+    while (name := press(Keys.TAB).get_attribute("data-example")) != "mug":
+        passed.append(name)
+        assert len(passed) < 60
+    press(Keys.ENTER)
+    page.until(lambda: "transparent" in page.text("#message-front"), 60)
+    press(Keys.CONTROL, Keys.ENTER)
+    page.until(lambda: page.find("#cancel").is_displayed())
+    assert page.driver.switch_to.active_element.get_attribute("id") == "job"
+    assert press(Keys.TAB).get_attribute("id") == "cancel"
+    press(Keys.ENTER)
+    page.until(lambda: page.status().startswith("Cancelled"))
+
+
+def test_names_and_korean(fresh: Page) -> None:
+    """Every field has a name; Korean leaves no English label behind."""
+    page = fresh
     unnamed = page.run(
         """return [...document.querySelectorAll('button, input, select, textarea, meter, progress')]
         .filter((e) => !(e.labels?.length || e.getAttribute('aria-label') || e.getAttribute('aria-labelledby')
         || e.textContent.trim())).map((e) => e.outerHTML)"""
     )
     assert unnamed == []
-    page.find("#language").send_keys("한")
     page.run("const l = document.querySelector('#language'); l.value = 'ko'; l.dispatchEvent(new Event('change'))")
     assert page.driver.execute_script("return document.documentElement.lang") == "ko"
     assert page.text("#make") == "3D 모델 만들기"
