@@ -134,3 +134,21 @@ class Page:
         entries = " ".join(entry["message"] for entry in self.driver.get_log("performance"))
         asked = re.findall(r'"Network\.requestWillBeSent".*?"request":\{.*?"url":"([^"]+)"', entries)
         return [url for url in asked if not url.startswith((self.address, "blob:", "data:", "about:", "chrome"))]
+
+
+def make_gpu_stand_in(settings: Any) -> Any:
+    """A stand-in that says it holds device memory: 1900 of 2048 MiB, 1950 at most. Importable by the worker process."""
+    from tests.service.stand_ins import make_stand_in
+
+    runner = make_stand_in(settings)
+    run = runner.run
+    figures = {"device": "cuda", "host_mb": 10.0, "ceiling_mb": 2048.0, "used_mb": 1900.0, "peak_mb": 1950.0}
+
+    def run_with_memory(order: Any, tell: Callable[[str, Any], None], cancel_event: Any) -> Any:
+        def told(kind: str, content: Any) -> None:
+            tell(kind, {**content, "memory": figures} if kind == "stage" else content)
+
+        return run(order, told, cancel_event)
+
+    runner.run = run_with_memory
+    return runner

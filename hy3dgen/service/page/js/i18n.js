@@ -59,5 +59,6 @@ export function when(iso) {
 /** What to tell people about an error: a title in their language, then the server's sentence. */
 export function errorLines(error) {
   const title = lookUp(`problem.${error.code}`);
-  return [title, error.detail ?? error.message];
+  const detail = error.detail ?? error.message ?? "";
+  return [title, detail.charAt(0).toUpperCase() + detail.slice(1)];
 }

@@ -114,7 +114,7 @@ export class Drop {
     const picture = element("img", { src: url, alt: "", class: checker ? "checker" : null });
     const figure = element("figure", { "data-shot": key }, picture, element("figcaption", { "data-key": key }, t(key)));
     this.shots.append(figure);
-    picture.addEventListener("error", () => { picture.remove(); });
+    picture.addEventListener("error", () => figure.remove()); // what the browser cannot show, the server may read
   }
 
   /** Show what the server makes of the picture: its cut-out, or why it cannot be used. */

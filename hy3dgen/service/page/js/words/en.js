@@ -48,7 +48,7 @@ export const words = {
   "stageState.waiting": "waiting", "stageState.running": "working", "stageState.done": "done", "stageState.skipped": "skipped",
   "viewer.empty": "The model appears here: first its shape, then its colours.", "viewer.show": "Show", "viewer.textured": "Textured",
   "viewer.shape": "Shape only", "viewer.turn": "Turn slowly", "viewer.reset": "Reset the view",
-  "viewer.alt": "3D view of {name}. Arrow keys turn it, plus and minus zoom.", "viewer.failed": "The model cannot be shown here (WebGL is needed); the downloads work.",
+  "viewer.alt": "3D view of {name}. Arrow keys turn it, plus and minus zoom.", "viewer.failed": "The model cannot be shown here (is WebGL on?); the downloads work.",
   "viewer.shapeReady": "The shape is there; colours follow.",
   "result.downloads": "Download", "result.file": "{format} · {size}", "result.faces": "{faces} faces", "result.report": "Report (JSON)",
   "result.preview": "Picture of four views (PNG)", "result.again": "Make again with the same seed", "result.statistics": "Statistics",

@@ -40,7 +40,7 @@ export const words = {
   "stageState.waiting": "대기", "stageState.running": "작업 중", "stageState.done": "완료", "stageState.skipped": "건너뜀",
   "viewer.empty": "모델이 여기에 나타납니다. 먼저 모양이, 다음에 색이 보입니다.", "viewer.show": "보기", "viewer.textured": "색 입힌 모델", "viewer.shape": "모양만",
   "viewer.turn": "천천히 돌리기", "viewer.reset": "시점 되돌리기", "viewer.alt": "{name}의 3D 보기. 화살표 키로 돌리고 더하기와 빼기로 확대·축소합니다.",
-  "viewer.failed": "여기서는 모델을 보여줄 수 없습니다(WebGL이 필요합니다). 내려받기는 됩니다.", "viewer.shapeReady": "모양이 나왔습니다. 색이 뒤따릅니다.",
+  "viewer.failed": "여기서는 모델을 보여줄 수 없습니다(WebGL이 켜져 있나요?). 내려받기는 됩니다.", "viewer.shapeReady": "모양이 나왔습니다. 색이 뒤따릅니다.",
   "result.downloads": "내려받기", "result.file": "{format} · {size}", "result.faces": "면 {faces}개", "result.report": "보고서 (JSON)", "result.preview": "네 방향 그림 (PNG)",
   "result.again": "같은 시드로 다시 만들기", "result.statistics": "통계",
   "stat.vertices": "꼭짓점", "stat.faces": "면", "stat.watertight": "빈틈없이 닫힘", "stat.extent": "크기 (x × y × z)", "stat.texture_px": "텍스처", "stat.parts_removed": "지운 조각",
