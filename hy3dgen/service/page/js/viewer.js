@@ -8,6 +8,7 @@ export class Viewer {
     this.empty = find(".empty", box);
     this.view = null;
     this.urls = {}; // "mesh" and "result" -> address of the loaded file
+    this.asked = new Set(); // what is on its way: progress comes several times a second
     this.shown = null;
     this.turn = 0; // counts jobs, so that what comes late for an earlier one is dropped
     for (const radio of tools.querySelectorAll("[name=shown]")) radio.addEventListener("change", () => this.show(radio.value));
@@ -19,6 +20,7 @@ export class Viewer {
     this.turn += 1;
     Object.values(this.urls).forEach(URL.revokeObjectURL);
     this.urls = {};
+    this.asked.clear();
     this.shown = null;
     this.view?.remove();
     this.view = null;
@@ -31,10 +33,17 @@ export class Viewer {
 
   /** Fetch "mesh" or "result" from the server and show it, unless the better one is shown already. */
   async load(what, path, name) {
-    if (this.urls[what]) return;
+    if (this.asked.has(what)) return;
+    this.asked.add(what);
     const turn = this.turn;
-    const content = await this.api.blob(path);
-    if (turn !== this.turn || this.urls[what]) return;
+    let content;
+    try {
+      content = await this.api.blob(path);
+    } catch (error) {
+      if (turn === this.turn) this.asked.delete(what);
+      throw error;
+    }
+    if (turn !== this.turn) return;
     this.urls[what] = URL.createObjectURL(content);
     this.name = name;
     if (what === "result" || !this.urls.result) await this.show(what);
