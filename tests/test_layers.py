@@ -123,7 +123,7 @@ def test_reports_know_the_stage_records_and_nothing_else() -> None:
 
 
 def test_scripts_call_the_command_line_and_nothing_else() -> None:
-    for script in ("color.py", "multiview.py"):
+    for script in ("color.py", "multiview.py", "api_server.py"):
         tree = ast.parse((ROOT / script).read_text(encoding="utf-8"))
         ours = [
             n.module

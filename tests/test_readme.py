@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import readme
-from hy3dgen.cli import color, module, multiview
+from hy3dgen.cli import api_server, color, module, multiview
 from tools import patches
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +30,13 @@ def test_linked_files_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_named_in_the_page_exist(page):
     known = set()
-    for build in (color.make_parser, multiview.make_parser, module.parser, patches.build_parser):
+    for build in (
+        color.make_parser,
+        multiview.make_parser,
+        api_server.make_parser,
+        module.parser,
+        patches.build_parser,
+    ):
         known |= set(re.findall(r"--[a-z][a-z-]+", _all_help(build())))
     foreign = {"--index-url", "--keep-cr"}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))

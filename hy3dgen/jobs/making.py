@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +38,18 @@ class Made:
     figures: Figures
 
 
-def make(task: Task, options: JobOptions, models: Models, keep: Keep | None = None) -> Made:
-    """Run the stages of ``task``. Everything that can be wrong with the inputs is found before a model is loaded."""
+def make(
+    task: Task,
+    options: JobOptions,
+    models: Models,
+    keep: Keep | None = None,
+    *,
+    on_shape: Callable[[Mesh], None] | None = None,
+) -> Made:
+    """Run the stages of ``task``. Everything that can be wrong with the inputs is found before a model is loaded.
+
+    on_shape: called with the mesh as soon as there is one, before it gets its colours
+    """
     given_mesh, mesh_source = _given_mesh(task)
     if task.prompt is not None:
         opened = picture_from_words(task.prompt, options, models.draw)
@@ -54,6 +64,8 @@ def make(task: Task, options: JobOptions, models: Models, keep: Keep | None = No
         assert mesh_source is not None
         mesh, figures = reduce_given(given_mesh, models.asked.faces)
         mesh_key = key_of("given mesh", mesh_source.sha256, models.asked.faces)
+    if on_shape is not None:
+        on_shape(mesh)
     figures = {"watertight": is_watertight(mesh), **figures}
     if options.texture == "none":
         return Made(sources, views, mesh, figures)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from hy3dgen.jobs import memory, texture
+from hy3dgen.jobs.choice import BUILT_IN, choose
 from hy3dgen.jobs.options import JobOptions, with_scenario
 from hy3dgen.reports.run import WeightFile
 from hy3dgen.runtime.attention import resolve_backend
@@ -25,15 +26,10 @@ from hy3dgen.runtime.memory import release_cached
 from hy3dgen.runtime.plan import Plan
 from hy3dgen.runtime.stages import StageRecord, stage
 from hy3dgen.shapegen.pipelines import Hunyuan3DDiTFlowMatchingPipeline
-from hy3dgen.weights import catalogue, inventory
+from hy3dgen.weights import catalogue
 from hy3dgen.weights.catalogue import CatalogueEntry, Defaults
 from hy3dgen.weights.download import DownloadOptions
 from hy3dgen.weights.locate import FoundModel, find_model, locate_model
-
-BUILT_IN = "nano"
-# 'auto' takes the first of these that is on this machine; it never downloads.
-AUTO_ORDER = ("2", "2-fast", "2-turbo", "2.1", "2mini", "2mini-fast", "2mini-turbo")
-AUTO_ORDER_MANY_VIEWS = ("2mv", "2mv-fast", "2mv-turbo")
 
 
 class Models:
@@ -113,6 +109,30 @@ class Models:
         """Give back what the networks hold on the device; they load again when they are needed."""
         self._pipeline = self._drawer = None
         release_cached(self.device, collect=True)
+
+    def take_over(self, earlier: Models) -> None:
+        """Use what ``earlier`` has loaded, where it is the same, so that the next job does not load it again.
+
+        ``earlier`` must not be used after that; networks that do not fit are let go of.
+        """
+        if self._pipeline is None and earlier._pipeline is not None and self._same_networks(earlier):
+            self._pipeline, earlier._pipeline = earlier._pipeline, None
+            self._pipeline.set_decoder(str(self.options.decoder))
+            self._pipeline.use_engine(self.engine)
+        if self._drawer is None and self.device == earlier.device:
+            self._drawer, earlier._drawer = earlier._drawer, None
+        earlier.forget()
+
+    def _same_networks(self, earlier: Models) -> bool:
+        """Whether a pipeline loaded for ``earlier`` is the one that would be loaded now."""
+        # FlashVDM brings a decoder of its own for some models, and compiled networks stay compiled.
+        flash = "flashvdm" in (self.options.decoder, earlier.options.decoder)
+        return (
+            self.found == earlier.found
+            and (self.device, self.dtype) == (earlier.device, earlier.dtype)
+            and self.options.compile == earlier.options.compile
+            and (not flash or self.options.decoder == earlier.options.decoder)
+        )
 
     def shape_pipeline(self) -> Any:
         """The shape pipeline, loaded at the first call (stage 'load') and kept."""
@@ -198,14 +218,6 @@ def plan_without_weights(options: JobOptions, *, num_views: int = 1, has_shape: 
         has_shape=has_shape,
         dtype=pick_dtype(torch.device(ceiling.machine.kind), options.dtype),
     )
-
-
-def choose(model: str, *, many_views: bool = False) -> str:
-    """What to load: 'auto' becomes the best official model on this machine, else the built-in one."""
-    if model != "auto":
-        return str(Path(model).expanduser()) if model.startswith("~") else model
-    order = (*AUTO_ORDER_MANY_VIEWS, *AUTO_ORDER) if many_views else AUTO_ORDER
-    return next((name for name in order if inventory.is_here(name)), BUILT_IN)
 
 
 def _num_views(entry: CatalogueEntry | None, many_views: bool) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +20,7 @@ from hy3dgen.jobs.output import Target, write_files
 from hy3dgen.jobs.result import Result, encode_result
 from hy3dgen.jobs.task import Task
 from hy3dgen.jobs.techniques import decide
+from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.rendering.preview import render_preview
 from hy3dgen.reports.run import Circumstances, Facts, as_json, build_report, plain
 from hy3dgen.runtime import memory
@@ -29,12 +30,16 @@ from hy3dgen.runtime.stages import CancelEvent, Listener, check_cancelled, recor
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is around a job: who listens, who may stop it, where stages are kept, and the command for the report."""
+    """What is around a job: who listens, who may stop it, where stages are kept, and the command for the report.
+
+    on_shape: called with the mesh as soon as there is one, before it gets its colours
+    """
 
     listener: Listener | None = None
     cancel_event: CancelEvent | None = None
     keep: Path | None = None
     command: tuple[str, ...] = ()
+    on_shape: Callable[[Mesh], None] | None = None
 
 
 def run_task(task: Task, models: Models, target: Target | None = None, around: Surroundings | None = None) -> Result:
@@ -53,7 +58,7 @@ def run_task(task: Task, models: Models, target: Target | None = None, around: S
         recording(device=models.device, cancel_event=around.cancel_event, listener=around.listener) as run,
         use_backend(None if options.attention == "auto" else options.attention),
     ):
-        made = _make_or_let_go(task, options, models, keep)
+        made = _make_or_let_go(task, options, models, keep, around.on_shape)
         facts = _facts(task, made, options, models)
         with stage("export") as record:
             for name in keep.damaged if keep is not None else ():
@@ -78,10 +83,12 @@ def write_report(report: Mapping[str, Any], target: Target | None) -> None:
         write_files({target.report: ("report", as_json(report).encode())})
 
 
-def _make_or_let_go(task: Task, options: JobOptions, models: Models, keep: Keep | None) -> Made:
+def _make_or_let_go(
+    task: Task, options: JobOptions, models: Models, keep: Keep | None, on_shape: Callable[[Mesh], None] | None
+) -> Made:
     """The stages of a task; a cancelled one leaves nothing on the device."""
     try:
-        return make(task, options, models, keep)
+        return make(task, options, models, keep, on_shape=on_shape)
     except Cancelled:
         models.forget()
         raise

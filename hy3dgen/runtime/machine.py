@@ -40,6 +40,7 @@ def machine_of(device: torch.device) -> Machine:
     """This machine with this device. The CPU has no device memory of its own."""
     if device.type == CUDA:
         free, total = torch.cuda.mem_get_info(device)
+        free += torch.cuda.memory_reserved(device)  # of an earlier job of this process, and ours to use again
         speed = speed_of(describe(device))
         return make_machine(CUDA, total, free, speed, free_host_bytes(), context_bytes=_context_bytes(device))
     if device.type == MPS:
@@ -115,9 +116,20 @@ def gib(vram: str) -> float:
 
 def enforce(ceiling: int, machine: Machine, device: torch.device) -> None:
     """Let torch's allocator refuse what would break the ceiling. CUDA only: MPS has no such limit per process."""
-    if device.type == CUDA:  # torch takes no plain 'cuda' here: the current device's number is asked for
-        index = torch.cuda.current_device() if device.index is None else device.index
-        torch.cuda.set_per_process_memory_fraction(allowed_fraction(ceiling, machine), index)
+    if device.type == CUDA:
+        _allow(allowed_fraction(ceiling, machine), device)
+
+
+def let_go(device: torch.device) -> None:
+    """Undo ``enforce``: the device's whole memory may be used again."""
+    if device.type == CUDA:
+        _allow(1.0, device)
+
+
+def _allow(fraction: float, device: torch.device) -> None:
+    # torch takes no plain 'cuda' here: the current device's number is asked for
+    index = torch.cuda.current_device() if device.index is None else device.index
+    torch.cuda.set_per_process_memory_fraction(fraction, index)
 
 
 def allowed_fraction(ceiling: int, machine: Machine) -> float:

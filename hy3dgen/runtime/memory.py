@@ -86,6 +86,24 @@ def peak_reserved_bytes(device: torch.device) -> int:
     return torch.mps.driver_allocated_memory() if device.type == MPS else 0
 
 
+def held_bytes(device: torch.device) -> int:
+    """Bytes that this process's torch has reserved from the driver now; 0 on the CPU."""
+    import torch
+
+    if device.type == CUDA:
+        return torch.cuda.memory_reserved(device)
+    return torch.mps.driver_allocated_memory() if device.type == MPS else 0
+
+
+def host_bytes() -> int:
+    """Resident memory of this process now; 0 where neither psutil nor the system says."""
+    try:
+        import psutil
+    except ImportError:
+        return _resident_by_proc()
+    return int(psutil.Process().memory_info().rss)
+
+
 def peak_host_bytes() -> int:
     """Most resident memory this process has had so far; 0 where the system does not say."""
     try:
@@ -103,6 +121,16 @@ def free_host_bytes() -> int:
     except ImportError:
         return _free_by_sysconf()
     return int(psutil.virtual_memory().available)
+
+
+def _resident_by_proc() -> int:
+    import os
+
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return 0
 
 
 def _free_by_sysconf() -> int:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hy3dgen.errors import UsageError, WeightsNotFoundError
-from hy3dgen.jobs.models import AUTO_ORDER, AUTO_ORDER_MANY_VIEWS, Models, choose, filled, weights_sha256
+from hy3dgen.jobs.choice import AUTO_ORDER, AUTO_ORDER_MANY_VIEWS, choose
+from hy3dgen.jobs.models import Models, filled, weights_sha256
 from hy3dgen.jobs.options import JobOptions
 from hy3dgen.runtime.files import sha256_of_file
 from hy3dgen.weights import catalogue
@@ -74,6 +75,20 @@ def test_nothing_is_loaded_before_it_is_needed_and_then_once() -> None:
     assert models.shape_pipeline() is models.shape_pipeline()
     models.forget()
     assert models._pipeline is None
+
+
+def test_the_next_job_takes_over_the_networks_that_fit() -> None:
+    first = Models(JobOptions(model="nano", device="cpu"))
+    pipeline = first.shape_pipeline()
+    second = Models(JobOptions(model="nano", device="cpu", steps=7, decoder="dense"))
+    second.take_over(first)
+    assert second.shape_pipeline() is pipeline
+    assert type(pipeline.vae.volume_decoder).__name__ == "VanillaVolumeDecoder", "the new job's decoder"
+    assert first._pipeline is None
+    other = Models(JobOptions(model="nano", device="cpu", dtype="bf16"))
+    other.take_over(second)
+    assert other._pipeline is None, "another number format needs the weights again"
+    assert second._pipeline is None, "and nothing is held twice"
 
 
 def test_missing_weights_and_back_ends_are_found_at_once() -> None:

@@ -33,3 +33,30 @@ def test_a_stop_during_export_leaves_no_file(tmp_path: Path, monkeypatch: pytest
         hy3dgen.generate(picture, mesh=mesh, texture="none", device="cpu", output=out, cancel_event=event)
     assert event.is_set()
     assert not out.exists() or not list(out.iterdir())
+
+
+def test_the_bare_shape_is_shown_before_it_gets_its_colours() -> None:
+    from hy3dgen.jobs.models import Models
+    from hy3dgen.jobs.options import JobOptions
+    from hy3dgen.jobs.task import Task
+    from hy3dgen.meshes.io import from_trimesh
+    from hy3dgen.meshes.mesh import Mesh
+    from hy3dgen.runtime.stages import StageRecord
+
+    seen: list[str] = []
+
+    def shown(mesh: Mesh) -> None:
+        assert mesh.texture is None
+        assert len(mesh.faces) == 12
+        seen.append("shape")
+
+    def hear(record: StageRecord) -> None:
+        if record.name not in seen:
+            seen.append(record.name)
+
+    picture = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
+    picture.paste((200, 30, 30, 255), (8, 8, 24, 24))
+    task = Task("box", {"front": picture}, mesh=from_trimesh(trimesh.creation.box()))
+    models = Models(JobOptions(texture_size=64, device="cpu", preview=False), has_shape=False)
+    run.run_task(task, models, around=run.Surroundings(listener=hear, on_shape=shown))
+    assert seen.index("cutout") < seen.index("shape") < seen.index("unwrap") < seen.index("bake")

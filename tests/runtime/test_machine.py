@@ -69,3 +69,17 @@ def test_nothing_is_set_once_cuda_runs_or_where_torch_has_no_such_segments(monke
     monkeypatch.setattr(machines.sys, "platform", "linux")
     monkeypatch.setattr(machines.torch.cuda, "is_initialized", lambda: True)
     assert not prepare_allocator({})
+
+
+def test_a_limit_is_set_for_the_numbered_device_and_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch refuses plain 'cuda' here; and a worker's next job must not run under the last one's ceiling."""
+    import torch
+
+    limits: list[tuple[float, object]] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, at: limits.append((share, at)))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    machines.enforce(4 * GIB, CARD, torch.device("cuda"))
+    machines.let_go(torch.device("cuda"))
+    machines.let_go(torch.device("cuda", 1))
+    machines.let_go(torch.device("cpu"))
+    assert limits == [(allowed_fraction(4 * GIB, CARD), 2), (1.0, 2), (1.0, 1)]
