@@ -16,6 +16,7 @@ import hy3dgen
 from hy3dgen.cli.console import Console
 from hy3dgen.cli.exit_codes import BUG, DONE, exit_code
 from hy3dgen.cli.installed import ensure_installed
+from hy3dgen.cli.interrupt import terminating_as_interrupt
 from hy3dgen.cli.options import Parser, argv_of
 from hy3dgen.errors import Hy3dgenError
 
@@ -33,7 +34,7 @@ def run_program(make_parser: Callable[[], Parser], work: Work, argv: Sequence[st
     try:
         values = make_parser().parse_all(words)
         ensure_installed()
-        with _messages(verbose=console.verbose, quiet=console.quiet):
+        with terminating_as_interrupt(), _messages(verbose=console.verbose, quiet=console.quiet):
             return work(values, console, words)
     except SystemExit as end:  # argparse after --help and --version
         return end.code if isinstance(end.code, int) else DONE

@@ -238,18 +238,3 @@ def test_a_signal_stops_within_a_step_and_leaves_no_file(number: int, tmp_path: 
     assert time.monotonic() - started < 30
     assert "stopping after this step" in rest and "error: cancelled" in rest
     assert list((tmp_path / "output").iterdir()) == []
-
-
-@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_a_second_signal_ends_at_once() -> None:
-    code = (
-        "import os, signal, sys, time\n"
-        "from hy3dgen.cli.interrupt import stop_on_signals\n"
-        "with stop_on_signals(lambda words: None) as event:\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "    assert event.is_set()\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "    time.sleep(60)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=30, check=False)
-    assert done.returncode == 130
