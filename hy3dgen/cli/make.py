@@ -109,7 +109,7 @@ def show_plan(values: argparse.Namespace, console: Console, *, num_views: int = 
 
 def fulfil(order: Order, console: Console) -> int:
     """Do what was ordered; returns the exit code. Raises the errors of a single task."""
-    if order.resume and not order.is_batch:
+    if order.resume and not order.is_batch and order.count == 1:
         raise UsageError("--resume is for batches; for one picture use --keep DIR, which keeps finished stages")
     if order.ray is not None and not order.is_batch and order.count == 1:
         raise UsageError("--ray is for batches; give several pictures, a folder, a glob or --count")
@@ -204,9 +204,15 @@ def _many(order: Order, models: Models, around: Surroundings, console: Console) 
             console.say(f"{summary(outcome.report)} · {outcome.seconds:.1f} s")
         for path in outcome.outputs:
             console.result(path)
-        sheets.add(outcome.task, result)
+        sheets.add(outcome, result)
 
-    watcher = Watcher(starts, ends)
+    def lost(task: Task, again: bool) -> None:
+        console.warn(f"{task.name}: its worker was lost; " + ("trying again" if again else "given up"))
+
+    def waits() -> None:
+        console.say("waiting for the Ray cluster to give a worker; 'ray status' tells what its machines are busy with")
+
+    watcher = Watcher(starts, ends, lost=lost, waits=waits)
     if order.ray is None:
         outcomes = run_batch(tasks, models, order.outputs, around, resume=order.resume, watcher=watcher)
     else:

@@ -75,7 +75,7 @@ def _given_mesh(task: Task) -> tuple[Mesh | None, Source | None]:
             f"the mesh has {len(mesh.faces):,} faces, more than {MAX_GIVEN_FACES:,} cannot be textured here; reduce it "
             "first, for example in Blender"
         )
-    return mesh, Source("mesh", mesh_hash(task.mesh), path)
+    return mesh, Source("mesh", task.mesh_sha256 or mesh_hash(task.mesh), path)
 
 
 def _views(opened: Mapping[str, Opened], options: JobOptions, keep: Keep | None) -> tuple[Views, str]:
