@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from PIL import Image
+
 import hy3dgen
 from hy3dgen.errors import MeshError
-from hy3dgen.jobs.formats import LATENTS, MESH, TEXTURED, UNWRAPPED, VIEWS, Figures, Views
-from hy3dgen.jobs.identity import mesh_hash
+from hy3dgen.images.matting import find_model
+from hy3dgen.jobs.formats import LATENTS, MESH, TEXTURED, UNWRAPPED, VIEWS, Figures, Views, pictures_kind
+from hy3dgen.jobs.identity import mesh_hash, picture_hash
 from hy3dgen.jobs.keep import Keep, key_of, through
 from hy3dgen.jobs.memory import paint_settings
 from hy3dgen.jobs.models import Models
@@ -23,8 +26,9 @@ from hy3dgen.meshes.io import read_mesh
 from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.meshes.topology import is_watertight
 from hy3dgen.reports.run import Source
+from hy3dgen.text2image import MODEL_ID
 
-TEXTURE_OPTIONS = ("texture", "delight", "paint_steps", "delight_steps", "seed")
+VIEW_OPTIONS = ("texture", "delight", "paint_steps", "delight_steps", "seed", "vae_tiling", "allow_lossy")
 MAX_GIVEN_FACES = 2_000_000
 
 
@@ -42,7 +46,7 @@ def make(task: Task, options: JobOptions, models: Models, keep: Keep | None = No
     """Run the stages of ``task``. Everything that can be wrong with the inputs is found before a model is loaded."""
     given_mesh, mesh_source = _given_mesh(task)
     if task.prompt is not None:
-        opened = picture_from_words(task.prompt, options, models.draw)
+        opened = picture_from_words(task.prompt, _drawn(task.prompt, options, models, keep))
     else:
         opened = open_pictures(task.pictures)
     sources = tuple(picture.source for picture in opened.values())
@@ -78,22 +82,37 @@ def _given_mesh(task: Task) -> tuple[Mesh | None, Source | None]:
     return mesh, Source("mesh", task.mesh_sha256 or mesh_hash(task.mesh), path)
 
 
+def _drawn(words: str, options: JobOptions, models: Models, keep: Keep | None) -> Image.Image:
+    """The picture of a prompt."""
+    key = key_of("picture", words, hyperparameters(options, "seed"), MODEL_ID)
+    [picture] = through(keep, "picture", key, pictures_kind("picture"), lambda: [models.draw(words, options.seed)])
+    return picture
+
+
 def _views(opened: Mapping[str, Opened], options: JobOptions, keep: Keep | None) -> tuple[Views, str]:
-    hashes = {view: picture.source.sha256 for view, picture in opened.items()}
-    key = key_of("cutout", hyperparameters(options, "rembg", "max_image_size"), hashes)
-    return through(keep, "cutout", key, VIEWS, lambda: cut_out_pictures(opened, options)), key
+    """The cut-out pictures and a hash of what they are, whatever made them so."""
+    if keep is None:
+        return cut_out_pictures(opened, options), ""
+    hashes = {view: picture_hash(picture.image) for view, picture in opened.items()}
+    # Whoever installs a background model after a poor cut-out wants a new one.
+    model = find_model()
+    key = key_of(
+        "cutout", hyperparameters(options, "rembg", "max_image_size"), hashes, None if model is None else model.stem
+    )
+    views = keep.through("cutout", key, VIEWS, lambda: cut_out_pictures(opened, options))
+    return views, key_of({view: picture_hash(image) for view, image in views.items()})
 
 
 def _shape(
     views: Views, views_key: str, options: JobOptions, models: Models, keep: Keep | None
 ) -> tuple[Mesh, Figures, str]:
     sampling = hyperparameters(options, "steps", "guidance", "seed")
-    key = key_of("latents", views_key, sampling, models.identity()) if keep is not None else ""
+    key = key_of("latents", views_key, sampling, models.shape_identity()) if keep is not None else ""
     many = models.takes_many_views
     latents = through(
         keep, "latents", key, LATENTS, lambda: sample_latents(models.shape_pipeline(), views, options, many_views=many)
     )
-    key = key_of("mesh", key, hyperparameters(options, "octree_resolution", "decoder", "faces"))
+    key = key_of("mesh", key, hyperparameters(options, "octree_resolution", "decoder", "faces", "allow_lossy"))
 
     def decode() -> tuple[Mesh, Figures]:
         mesh, report = tidy(decode_latents(models.shape_pipeline(), latents, options), options.faces)
@@ -108,11 +127,18 @@ def _texture(
 ) -> tuple[Mesh, Mapping[str, float]]:
     key = key_of("unwrapped", mesh_key, hyperparameters(options, "unwrap", "texture_size"))
     unwrapped, _ = through(keep, "unwrapped", key, UNWRAPPED, lambda: (with_uv(mesh, options), {}))
-    key = key_of("texture", key, views_key, hyperparameters(options, *TEXTURE_OPTIONS), models.compute())
+    inputs = (views_key, hyperparameters(options, *VIEW_OPTIONS), models.identity() if keep is not None else {})
+    key = key_of("texture", key, *inputs)
+
+    def recall(name: str, make: Callable[[], list[Image.Image]]) -> list[Image.Image]:
+        # Pictures without light do not depend on the mesh, and views not on its UVs or the size of the texture.
+        return through(
+            keep, name, key_of(name, mesh_key if name == "views" else "", *inputs), pictures_kind(name), make
+        )
 
     def paint() -> tuple[Mesh, Figures]:
         place = Place(models.device, models.dtype, models.engine)
-        painted, coverage = colour(unwrapped, views, options, place, paint_settings(options))
+        painted, coverage = colour(unwrapped, views, options, place, paint_settings(options), recall)
         return painted, {name: round(float(share), 6) for name, share in coverage.items()}
 
     return through(keep, "texture", key, TEXTURED, paint)

@@ -128,6 +128,10 @@ class Models:
         """What of the models decides a result: the weights by their hash, and how they are computed."""
         return {**{file.name: file.sha256 for file in self._weight_files}, **self.compute()}
 
+    def shape_identity(self) -> dict[str, str]:
+        """What of them decides the shape: as ``identity`` without the texture models."""
+        return {"weights": self._weight_files[0].sha256, **self.compute()}
+
     def draw(self, words: str, seed: int) -> Any:
         """A picture of these words, RGB. Raises WeightsNotFoundError when the text-to-image weights are not here.
 
@@ -163,8 +167,9 @@ class Models:
 
     @cached_property
     def _weight_files(self) -> tuple[WeightFile, ...]:
-        paths = [self.found.weights, *texture.weight_paths(self.options)]
-        return tuple(WeightFile(f"{p.parent.name}/{p.name}", weights_sha256(p), p.stat().st_size) for p in paths)
+        shape = self.found.weights
+        paths = {f"{shape.parent.name}/{shape.name}": shape, **texture.weight_paths(self.options)}
+        return tuple(WeightFile(name, weights_sha256(p), p.stat().st_size) for name, p in paths.items())
 
     def _load(self) -> Any:
         entry, found = self.entry, self.found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +40,8 @@ def open_pictures(pictures: Mapping[str, PictureSource]) -> dict[str, Opened]:
     return opened
 
 
-def picture_from_words(words: str, options: JobOptions, draw: Callable[[str, int], Image.Image]) -> dict[str, Opened]:
-    """The front view that ``draw(words, seed)`` makes of a prompt."""
-    image = draw(words, options.seed)
+def picture_from_words(words: str, image: Image.Image) -> dict[str, Opened]:
+    """The picture that was drawn from a prompt, as the front view."""
     return {"front": Opened(image, Source("prompt", sha256_of_bytes(words.encode()), words))}
 
 

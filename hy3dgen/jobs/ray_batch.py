@@ -303,4 +303,4 @@ def _with_paths(report: dict[str, Any], task: Task) -> dict[str, Any]:
     if isinstance(task.mesh, Path):
         paths["mesh"] = str(task.mesh)
     inputs = [{**source, "path": paths.get(source["role"], source["path"])} for source in report["inputs"]]
-    return {**report, "inputs": inputs}
+    return {**report, "inputs": inputs, "folder": str(Path.cwd())}

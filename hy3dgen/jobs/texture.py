@@ -5,7 +5,7 @@ The one door through which a texture model enters a job.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from hy3dgen.runtime.device import CPU
 from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.plan import StagePlan
 from hy3dgen.runtime.stages import stage
+from hy3dgen.texgen.files import EMPTY_PROMPT
 from hy3dgen.weights.download import DownloadOptions
 from hy3dgen.weights.locate import find_folder, locate_folder
 
+Recall = Callable[[str, Callable[[], list[Image.Image]]], list[Image.Image]]
 Coverage = Mapping[str, float]
 PAINTED = ("paint", "paint-turbo")
 WEIGHT_ENDINGS = (".safetensors", ".bin")
@@ -62,13 +64,21 @@ def is_here(texture: str, *, delight: bool) -> bool:
     return find_folder(texture) is not None and (not delight or find_folder("delight") is not None)
 
 
-def weight_paths(options: JobOptions) -> list[Path]:
-    """The weight files that colouring will use; empty for ways that need none."""
+def weight_paths(options: JobOptions) -> dict[str, Path]:
+    """The weight files that colouring will use, by a name without this machine's folders; empty where it needs none.
+
+    The empty prompt's embedding, which the first run stores beside the delight model, follows from the others.
+    """
     if options.texture not in PAINTED:
-        return []
+        return {}
     names = (options.texture, "delight") if options.delight else (options.texture,)
     folders = [folder for name in names if (folder := find_folder(name)) is not None]
-    return [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in WEIGHT_ENDINGS]
+    return {
+        f"{folder.name}/{path.relative_to(folder).as_posix()}": path
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in WEIGHT_ENDINGS and path.name != EMPTY_PROMPT
+    }
 
 
 def with_uv(mesh: Mesh, options: JobOptions) -> Mesh:
@@ -82,11 +92,17 @@ def with_uv(mesh: Mesh, options: JobOptions) -> Mesh:
 
 
 def colour(
-    mesh: Mesh, views: Mapping[str, Image.Image], options: JobOptions, place: Place, settings: Mapping[str, Any]
+    mesh: Mesh,
+    views: Mapping[str, Image.Image],
+    options: JobOptions,
+    place: Place,
+    settings: Mapping[str, Any],
+    recall: Recall | None = None,
 ) -> tuple[Mesh, Coverage]:
     """The mesh with a texture from the pictures, and the shares of its texels that were seen, blended and filled.
 
     mesh: with UVs; views: RGBA by view name; settings: fields of the paint pipeline's config
+    recall: keeps the paint pipeline's pictures, 'delighted' and 'views', and brings them back
     Opens the stages 'maps', 'bake' and 'fill'; painting also 'load', 'delight' and 'views'.
     """
     if options.texture in PAINTED:
@@ -106,6 +122,7 @@ def colour(
             engine=place.engine,
             offline=options.offline or None,
             compile_blocks=options.compile,
+            recall=recall,
             **settings,
         )
     else:
