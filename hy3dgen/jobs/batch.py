@@ -129,6 +129,7 @@ def run_batch(
     watcher = watcher or Watcher()
     listing = BatchList(outputs.folder())
     skipped = finished_before(tasks, models, outputs, listing) if resume else {}
+    models.background.keep_open = len(tasks) > 1
     outcomes: list[Outcome] = []
     for number, task in enumerate(tasks, start=1):
         watcher.starts(number, len(tasks), task)

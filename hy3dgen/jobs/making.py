@@ -51,7 +51,7 @@ def make(task: Task, options: JobOptions, models: Models, keep: Keep | None = No
         opened = open_pictures(task.pictures)
     sources = tuple(picture.source for picture in opened.values())
     sources += (mesh_source,) if mesh_source is not None else ()
-    views, views_key = _views(opened, options, keep)
+    views, views_key = _views(opened, options, models, keep)
     if given_mesh is None:
         mesh, figures, mesh_key = _shape(views, views_key, options, models, keep)
     else:
@@ -89,17 +89,17 @@ def _drawn(words: str, options: JobOptions, models: Models, keep: Keep | None) -
     return picture
 
 
-def _views(opened: Mapping[str, Opened], options: JobOptions, keep: Keep | None) -> tuple[Views, str]:
+def _views(opened: Mapping[str, Opened], options: JobOptions, models: Models, keep: Keep | None) -> tuple[Views, str]:
     """The cut-out pictures and a hash of what they are, whatever made them so."""
     if keep is None:
-        return cut_out_pictures(opened, options), ""
+        return cut_out_pictures(opened, options, models.background), ""
     hashes = {view: picture_hash(picture.image) for view, picture in opened.items()}
     # Whoever installs a background model after a poor cut-out wants a new one.
     model = find_model()
     key = key_of(
         "cutout", hyperparameters(options, "rembg", "max_image_size"), hashes, None if model is None else model.stem
     )
-    views = keep.through("cutout", key, VIEWS, lambda: cut_out_pictures(opened, options))
+    views = keep.through("cutout", key, VIEWS, lambda: cut_out_pictures(opened, options, models.background))
     return views, key_of({view: picture_hash(image) for view, image in views.items()})
 
 

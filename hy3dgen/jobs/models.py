@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from hy3dgen.images.matting import Nets
 from hy3dgen.jobs import memory, texture
 from hy3dgen.jobs.options import JobOptions, with_scenario
 from hy3dgen.reports.run import WeightFile
@@ -28,7 +29,7 @@ from hy3dgen.shapegen.pipelines import Hunyuan3DDiTFlowMatchingPipeline
 from hy3dgen.weights import catalogue, inventory
 from hy3dgen.weights.catalogue import CatalogueEntry, Defaults
 from hy3dgen.weights.download import DownloadOptions
-from hy3dgen.weights.locate import FoundModel, find_model, locate_model
+from hy3dgen.weights.locate import FoundModel, find_model, is_offline, locate_model
 
 BUILT_IN = "nano"
 # 'auto' takes the first of these that is on this machine; it never downloads.
@@ -73,6 +74,7 @@ class Models:
         self.found: FoundModel = locate_model(self.name, offline=options.offline or None, download=download)
         self.ceiling = None if options.scenario is not None else memory.ceiling_for(options.vram, self.device)
         self.engine = self._engine(many_views, has_shape)
+        self.background = Nets(offline=is_offline(options.offline or None))
         self._pipeline: Any = None
         self._drawer: Any = None
 
