@@ -166,7 +166,8 @@ def _look_at(task: Task) -> None:
     if isinstance(task.mesh, Path) and not task.mesh.is_file():
         from hy3dgen.errors import MeshError
 
-        raise MeshError(f"no mesh at '{task.mesh}'; give the path of a .glb, .obj, .ply or .stl file")
+        what = "is a folder, not a mesh" if task.mesh.is_dir() else "does not exist"
+        raise MeshError(f"'{task.mesh}' {what}; give the path of a .glb, .obj, .ply or .stl file")
 
 
 def _one(order: Order, models: Models, around: Surroundings, console: Console) -> int:

@@ -24,7 +24,7 @@ from hy3dgen.jobs.texture import Place, colour, with_uv
 from hy3dgen.meshes.cleanup import check
 from hy3dgen.meshes.io import read_mesh
 from hy3dgen.meshes.mesh import Mesh
-from hy3dgen.meshes.topology import is_watertight
+from hy3dgen.meshes.topology import face_areas, is_watertight
 from hy3dgen.reports.run import Source
 from hy3dgen.text2image import MODEL_ID
 
@@ -44,7 +44,7 @@ class Made:
 
 def make(task: Task, options: JobOptions, models: Models, keep: Keep | None = None) -> Made:
     """Run the stages of ``task``. Everything that can be wrong with the inputs is found before a model is loaded."""
-    given_mesh, mesh_source = _given_mesh(task)
+    given_mesh, mesh_source = _given_mesh(task, models.asked.faces)
     if task.prompt is not None:
         opened = picture_from_words(task.prompt, _drawn(task.prompt, options, models, keep))
     else:
@@ -65,8 +65,8 @@ def make(task: Task, options: JobOptions, models: Models, keep: Keep | None = No
     return Made(sources, views, mesh, {**figures, "coverage": coverage})
 
 
-def _given_mesh(task: Task) -> tuple[Mesh | None, Source | None]:
-    """The mesh that the user brought, read and checked, and where it came from."""
+def _given_mesh(task: Task, faces: int | None) -> tuple[Mesh | None, Source | None]:
+    """The mesh that the user brought, read and checked, and where it came from. faces: to how many it is reduced."""
     if task.mesh is None:
         return None, None
     if isinstance(task.mesh, Mesh):
@@ -74,11 +74,13 @@ def _given_mesh(task: Task) -> tuple[Mesh | None, Source | None]:
         check(mesh)
     else:
         mesh, path = read_mesh(task.mesh), str(task.mesh)
-    if len(mesh.faces) > MAX_GIVEN_FACES:
+    if min(len(mesh.faces), faces or len(mesh.faces)) > MAX_GIVEN_FACES:
         raise MeshError(
-            f"the mesh has {len(mesh.faces):,} faces, more than {MAX_GIVEN_FACES:,} cannot be textured here; reduce it "
-            "first, for example in Blender"
+            f"the mesh has {len(mesh.faces):,} faces, more than {MAX_GIVEN_FACES:,} cannot be textured here; let it be "
+            "reduced with --faces 200000"
         )
+    if not (face_areas(mesh) > 0).any():
+        raise MeshError("no face of the mesh has an area, so there is no surface to colour")
     return mesh, Source("mesh", task.mesh_sha256 or mesh_hash(task.mesh), path)
 
 

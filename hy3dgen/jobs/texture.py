@@ -17,7 +17,7 @@ from hy3dgen.errors import WeightsNotFoundError
 from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.task import VIEW_AZIMUTHS_DEG
 from hy3dgen.meshes.mesh import Mesh
-from hy3dgen.meshes.unwrap import unwrap
+from hy3dgen.meshes.unwrap import unwrap, uv_metrics
 from hy3dgen.runtime.device import CPU
 from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.plan import StagePlan
@@ -28,6 +28,9 @@ from hy3dgen.weights.locate import find_folder, locate_folder
 
 Recall = Callable[[str, Callable[[], list[Image.Image]]], list[Image.Image]]
 Coverage = Mapping[str, float]
+MEASURED_PX = 1024
+LEAST_COVERAGE = 0.005  # a few texels; maps of one point come from tools that colour by material
+MUCH_OVERLAP = 0.05
 PAINTED = ("paint", "paint-turbo")
 WEIGHT_ENDINGS = (".safetensors", ".bin")
 
@@ -82,10 +85,25 @@ def weight_paths(options: JobOptions) -> dict[str, Path]:
 
 
 def with_uv(mesh: Mesh, options: JobOptions) -> Mesh:
-    """The mesh with UVs: its own when it has some and ``unwrap`` is off, else new ones (stage 'unwrap')."""
-    if mesh.uv is not None and not options.unwrap:
+    """The mesh with UVs: its own when it has some that hold a texture and ``unwrap`` is off, else new ones.
+
+    Opens the stage 'unwrap' when there is something to do or to say.
+    """
+    quality = uv_metrics(mesh, MEASURED_PX) if mesh.uv is not None and not options.unwrap else None
+    if quality is not None and quality.coverage >= LEAST_COVERAGE:
+        if quality.overlap > MUCH_OVERLAP:
+            with stage("unwrap") as record:
+                record.warn(
+                    f"{quality.overlap:.0%} of the mesh's UV map lies under more than one part, so these parts share "
+                    "one colour; --unwrap makes a map on which each has its own"
+                )
         return mesh
     with stage("unwrap") as record:
+        if quality is not None:
+            record.warn(
+                f"the mesh's own UV map fills only {quality.coverage:.1%} of its page, too little for a texture; a new "
+                "one was made"
+            )
         unwrapped = unwrap(mesh, size_px=options.texture_size)
         record.figures["vertices"] = len(unwrapped.vertices)
     return unwrapped

@@ -125,7 +125,7 @@ def test_pictures_that_cannot_be_used_are_exit_3(capsys: Capture, mug: str) -> N
 
 
 def test_a_mesh_that_is_not_there_is_exit_3(capsys: Capture, mug: str) -> None:
-    says(capsys, 3, "no mesh at 'gone.glb'", "--input", mug, "--mesh", "gone.glb")
+    says(capsys, 3, "'gone.glb' does not exist", "--input", mug, "--mesh", "gone.glb")
 
 
 def test_a_report_that_is_none_is_exit_3(capsys: Capture, mug: str) -> None:
