@@ -54,6 +54,8 @@ class Console:
         self._started = perf_counter()
         self._said: set[str] = set()
         self._pace = Pace()
+        self._transfers: dict[str, StageRecord] = {}
+        self._told: dict[str, int] = {}
         self._spoken = perf_counter()
 
     def __enter__(self) -> Console:
@@ -128,6 +130,39 @@ class Console:
         else:
             print(words, flush=True)
 
+    def transfer(self, name: str, done_bytes: int, total_bytes: int) -> None:
+        """Tell of a download: a bar on a terminal, else a line every five per cent."""
+        if self.quiet:
+            return
+        record = self._transfers.setdefault(name, StageRecord("load", unit="MB"))
+        finished = done_bytes >= total_bytes
+        record.steps_done, record.steps_total = done_bytes // 1_000_000, max(total_bytes // 1_000_000, 1)
+        left = "" if finished else self._pace.left(record)
+        if self._live:
+            self._show_transfer(name, record, left)
+            return
+        percent = 100 * done_bytes // total_bytes // 5 * 5
+        if percent > self._told.get(name, -1):
+            self._told[name] = percent
+            rest = f", about {left} left" if left else ""
+            self._write(f"{name}: {percent} % of {total_bytes / 1e6:,.1f} MB{rest}")
+
+    def _show_transfer(self, name: str, record: StageRecord, left: str) -> None:
+        if self._progress is None:
+            self._progress = _make_progress(self._stream)
+            self._progress.start()
+        if id(record) not in self._bars:
+            self._records.append(record)
+            self._bars[id(record)] = self._progress.add_task(
+                name.rsplit("/", maxsplit=1)[-1], total=None, count="", left=""
+            )
+        bar, rest = self._bars[id(record)], left and f"{left} left"
+        self._progress.update(
+            bar, total=record.steps_total, completed=record.steps_done, count=_count(record), left=rest
+        )
+        if record.steps_done == record.steps_total:
+            self._progress.stop_task(bar)
+
     def _write(self, words: str) -> None:
         if self._progress is not None:
             self._progress.console.print(words, markup=False, highlight=False, soft_wrap=True)
@@ -185,10 +220,11 @@ class Pace:
         since, steps = now - self._first[0], record.steps_done - self._first[1]
         if not record.steps_total or steps < 1 or since < SURE_AFTER_S:
             return ""
-        return _words(since / steps * (record.steps_total - record.steps_done))
+        return rest_words(since / steps * (record.steps_total - record.steps_done))
 
 
-def _words(seconds: float) -> str:
+def rest_words(seconds: float) -> str:
+    """A duration as people say it: '40 s', '3 min', '1.5 h'."""
     if seconds < 90:
         return f"{max(5, 5 * round(seconds / 5))} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -208,7 +244,7 @@ def _make_progress(stream: TextIO) -> Progress:
     return Progress(
         TextColumn("{task.description:<24}", markup=False),
         BarColumn(bar_width=30),
-        TextColumn("{task.fields[count]:>10}", markup=False),
+        TextColumn("{task.fields[count]:>13}", markup=False),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}", markup=False),
         console=RichConsole(file=stream, highlight=False),

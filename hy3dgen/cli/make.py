@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
-from hy3dgen.cli.console import Console
+from hy3dgen.cli.console import Console, rest_words
 from hy3dgen.cli.exit_codes import CANCELLED, DONE, exit_code, worst
 from hy3dgen.cli.interrupt import stop_on_signals
 from hy3dgen.cli.options import count_from, given
@@ -194,11 +195,15 @@ def _many(order: Order, models: Models, around: Surroundings, console: Console) 
 
     tasks = variations(order.tasks, order.count, models.options.seed)
     sheets = Sheets(order.count)
+    began, made, over = perf_counter(), 0, 0
 
     def starts(number: int, total: int, task: Task) -> None:
-        console.new_item(f"[{number}/{total}] {task.folder / task.name}")
+        rest = f", about {rest_words((perf_counter() - began) / made * (total - over))} left" if made else ""
+        console.new_item(f"[{number}/{total}] {task.folder / task.name}{rest}")
 
     def ends(outcome: Outcome, result: Result | None) -> None:
+        nonlocal made, over
+        made, over = made + (outcome.status != "skipped"), over + 1
         if outcome.error is not None:
             console.problem(outcome.error, f"{outcome.task.name}: ")
         if outcome.report:

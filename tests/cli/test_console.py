@@ -109,3 +109,13 @@ def test_the_rest_is_told_from_the_pace_after_the_first_step() -> None:
     record.steps_done = 21
     assert pace.left(record, now=60.0 + 20 * 60) == "30 min"
     assert pace.left(StageRecord("decode", steps_done=4), now=90.0) == "", "no total, no rest"
+
+
+def test_a_download_has_a_bar_on_a_terminal() -> None:
+    stream = Terminal()
+    console = Console(error_stream=stream)
+    for done in (0, 400_000_000, 1_000_000_000):
+        console.transfer("unet/model.safetensors", done, 1_000_000_000)
+    console.close()
+    shown = stream.getvalue()
+    assert "model.safetensors" in shown and "1000/1000 MB" in shown and "%" not in shown
