@@ -111,7 +111,9 @@ def show_plan(values: argparse.Namespace, console: Console, *, num_views: int = 
 def fulfil(order: Order, console: Console) -> int:
     """Do what was ordered; returns the exit code. Raises the errors of a single task."""
     if order.resume and not order.is_batch and order.count == 1:
-        raise UsageError("--resume is for batches; for one picture use --keep DIR, which keeps finished stages")
+        raise UsageError(
+            "--resume is for batches and --count; for one picture use --keep DIR, which keeps finished stages"
+        )
     if order.ray is not None and not order.is_batch and order.count == 1:
         raise UsageError("--ray is for batches; give several pictures, a folder, a glob or --count")
     # Whatever is wrong with a single input or with the output is said before torch is even imported.
@@ -204,6 +206,8 @@ def _many(order: Order, models: Models, around: Surroundings, console: Console) 
     def ends(outcome: Outcome, result: Result | None) -> None:
         nonlocal made, over
         made, over = made + (outcome.status != "skipped"), over + 1
+        if outcome.status == "cancelled":
+            return
         if outcome.error is not None:
             console.problem(outcome.error, f"{outcome.task.name}: ")
         if outcome.report:
@@ -230,6 +234,9 @@ def _many(order: Order, models: Models, around: Surroundings, console: Console) 
     console.close()
     for path in sheets.write(order.outputs):
         console.result(str(path))
+    if outcomes and outcomes[-1].status == "cancelled":
+        ways = "--resume goes on from here" if order.is_batch else "nothing half-written stays"
+        console.error(f"cancelled; finished results are kept, {ways}")
     console.say(outcome_table(outcomes))
     return worst([_code(outcome) for outcome in outcomes])
 

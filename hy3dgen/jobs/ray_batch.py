@@ -6,9 +6,14 @@ nothing that was finished: its task goes to another one. Needs the extra ``ray``
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import signal
+import socket
+import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -31,6 +36,7 @@ MOST_TRIES = 3
 CORES_PER_WORKER = 2
 POLL_SECONDS = 0.2
 PATIENCE_S = 30.0
+CONNECT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -275,14 +281,45 @@ def _connect(address: str) -> Any:
         raise MissingExtraError(
             f"--ray needs the package ray; run: {command}", package="ray", command=command
         ) from error
+    _ensure_somebody_answers(address)
     package = str(Path(hy3dgen.__file__).parent)
     quiet = {"include_dashboard": False} if address == LOCAL else {"runtime_env": {"py_modules": [package]}}
     try:
-        ray.init(address=address, log_to_driver=False, ignore_reinit_error=True, **quiet)
+        with _own_signals():
+            ray.init(
+                address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True, **quiet
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"no Ray cluster at '{address}': {reason}; start one with 'ray start --head'") from error
     return ray
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself while it starts, and exits on it; afterwards it means what it meant before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if earlier is not None:
+            signal.signal(signal.SIGTERM, earlier)
+
+
+def _ensure_somebody_answers(address: str) -> None:
+    """Raise UsageError at once when nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "://" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"no Ray cluster at '{address}': {error}; start one with 'ray start --head', which prints its address"
+        ) from error
 
 
 def _as_bytes(task: Task) -> Task:

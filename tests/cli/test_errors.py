@@ -79,7 +79,7 @@ USAGE = [
     (["--input", "a.png", "b.png", "--output", "a.glb"], "give a folder"),
     (["--input", "a.png", "b.png", "--report", "r.json"], "several results"),
     (["--input", "a.png", "--preview", "p.gif"], "--preview is 'p.gif'"),
-    (["--input", "a.png", "--resume"], "--resume is for batches"),
+    (["--input", "a.png", "--resume"], "--resume is for batches and --count"),
     (["--input", "a.png", "--replay", "r.json"], "leave out --input"),
     (["--input", "a.png", "b.png", "--mesh", "m.glb"], "one mesh with one picture"),
     (["--prompt", "  "], "--prompt is empty"),
