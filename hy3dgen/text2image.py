@@ -69,10 +69,13 @@ class HunyuanDiTPipeline:
         Reports its steps to the current stage and stops within one when cancelled. UsageError for an empty prompt.
         """
         from hy3dgen.runtime.seeds import generator
-        from hy3dgen.runtime.stages import steps
+        from hy3dgen.runtime.stages import current, steps
 
         if not prompt.strip():
             raise UsageError("the prompt is empty; say in a few words what to draw")
+        if len(prompt.strip()) > LONGEST_PROMPT:
+            kept = prompt.strip()[:LONGEST_PROMPT]
+            current().warn(f"the prompt is long; only its first {LONGEST_PROMPT} characters count: '{kept}'")
         ticks = steps(range(STEPS + 1), total=STEPS, unit="step")
         next(ticks)
 

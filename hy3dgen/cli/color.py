@@ -13,6 +13,7 @@ from hy3dgen.cli.program import run_program
 from hy3dgen.errors import UsageError
 from hy3dgen.jobs.inputs import tasks_from_inputs
 from hy3dgen.jobs.options import options_from
+from hy3dgen.jobs.output import DEFAULT_FOLDER
 from hy3dgen.jobs.task import Task
 
 
@@ -76,7 +77,8 @@ def _tasks(values: argparse.Namespace) -> tuple[list[Task], bool]:
         return [Task(name=name, prompt=values.prompt, mesh=mesh)], False
     if values.prompt is not None:
         raise UsageError("give --input or --prompt, not both: the prompt makes the picture")
-    tasks, is_batch = tasks_from_inputs(values.input)
+    results = [path_from(values.output) or DEFAULT_FOLDER, *filter(None, [path_from(values.keep)])]
+    tasks, is_batch = tasks_from_inputs(values.input, results=results)
     if mesh is None:
         return tasks, is_batch
     if is_batch:

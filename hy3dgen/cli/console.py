@@ -34,6 +34,9 @@ STAGE_WORDS = {
     "export": "Writing",
 }
 
+SILENCE_S = 15.0  # on plain lines, a long stage says how far it is after this many seconds without a word
+SURE_AFTER_S = 3.0  # a rest is told only when the pace is known that long
+
 
 class Console:
     """Listener of stage records and the place for messages; use as a context manager.
@@ -50,6 +53,10 @@ class Console:
         self._records: list[StageRecord] = []  # keeps ids of records alive, since bars are found by them
         self._started = perf_counter()
         self._said: set[str] = set()
+        self._pace = Pace()
+        self._transfers: dict[str, StageRecord] = {}
+        self._told: dict[str, int] = {}
+        self._spoken = perf_counter()
 
     def __enter__(self) -> Console:
         if self._live:
@@ -123,6 +130,39 @@ class Console:
         else:
             print(words, flush=True)
 
+    def transfer(self, name: str, done_bytes: int, total_bytes: int) -> None:
+        """Tell of a download: a bar on a terminal, else a line every five per cent."""
+        if self.quiet:
+            return
+        record = self._transfers.setdefault(name, StageRecord("load", unit="MB"))
+        finished = done_bytes >= total_bytes
+        record.steps_done, record.steps_total = done_bytes // 1_000_000, max(total_bytes // 1_000_000, 1)
+        left = "" if finished else self._pace.left(record)
+        if self._live:
+            self._show_transfer(name, record, left)
+            return
+        percent = 100 * done_bytes // total_bytes // 5 * 5
+        if percent > self._told.get(name, -1):
+            self._told[name] = percent
+            rest = f", about {left} left" if left else ""
+            self._write(f"{name}: {percent} % of {total_bytes / 1e6:,.1f} MB{rest}")
+
+    def _show_transfer(self, name: str, record: StageRecord, left: str) -> None:
+        if self._progress is None:
+            self._progress = _make_progress(self._stream)
+            self._progress.start()
+        if id(record) not in self._bars:
+            self._records.append(record)
+            self._bars[id(record)] = self._progress.add_task(
+                name.rsplit("/", maxsplit=1)[-1], total=None, count="", left=""
+            )
+        bar, rest = self._bars[id(record)], left and f"{left} left"
+        self._progress.update(
+            bar, total=record.steps_total, completed=record.steps_done, count=_count(record), left=rest
+        )
+        if record.steps_done == record.steps_total:
+            self._progress.stop_task(bar)
+
     def _write(self, words: str) -> None:
         if self._progress is not None:
             self._progress.console.print(words, markup=False, highlight=False, soft_wrap=True)
@@ -134,23 +174,67 @@ class Console:
         if id(record) not in self._bars:
             self._records.append(record)
             self._bars[id(record)] = self._progress.add_task(
-                STAGE_WORDS.get(record.name, record.name), total=None, count=""
+                STAGE_WORDS.get(record.name, record.name), total=None, count="", left=""
             )
         bar = self._bars[id(record)]
-        count = f"{record.steps_done}/{record.steps_total}" if record.steps_total else ""
+        count = _count(record)
         if "finished" in record.figures:
             done = record.steps_total or 1
-            self._progress.update(bar, total=done, completed=done, count=count)
+            self._progress.update(bar, total=done, completed=done, count=count, left="")
             self._progress.stop_task(bar)
         else:
-            self._progress.update(bar, total=record.steps_total, completed=record.steps_done, count=count)
+            left = self._pace.left(record)
+            self._progress.update(
+                bar, total=record.steps_total, completed=record.steps_done, count=count, left=left and f"{left} left"
+            )
 
     def _show_line(self, record: StageRecord) -> None:
+        now = perf_counter()
+        elapsed_s = now - self._started
         if "finished" not in record.figures:
+            left = self._pace.left(record)
+            if record.steps_done and now - self._spoken > SILENCE_S:  # nobody should wonder whether it still works
+                self._spoken = now
+                rest = f", about {left} left" if left else ""
+                self._write(f"[{elapsed_s:6.1f} s] {STAGE_WORDS.get(record.name, record.name)}: {_count(record)}{rest}")
             return
-        elapsed_s = perf_counter() - self._started
+        self._spoken = now
         steps = f" ({record.steps_done} {record.unit}s)" if self.verbose and record.steps_done else ""
         self._write(f"[{elapsed_s:6.1f} s] {STAGE_WORDS.get(record.name, record.name)}: {record.seconds:.1f} s{steps}")
+
+
+class Pace:
+    """How long a stage still takes, from how fast its steps have gone so far."""
+
+    def __init__(self) -> None:
+        self._key: tuple[int, str] | None = None
+        self._first = (0.0, 0)
+
+    def left(self, record: StageRecord, now: float | None = None) -> str:
+        """Words such as '40 s' or '3 min'; '' while it cannot be told. now: seconds of a steady clock."""
+        now = perf_counter() if now is None else now
+        key = (id(record), record.unit)
+        if key != self._key or record.steps_done < self._first[1]:
+            # The first step warms things up, so the pace is taken from its end.
+            self._key, self._first = key, (now, max(record.steps_done, 1))
+        since, steps = now - self._first[0], record.steps_done - self._first[1]
+        if not record.steps_total or steps < 1 or since < SURE_AFTER_S:
+            return ""
+        return rest_words(since / steps * (record.steps_total - record.steps_done))
+
+
+def rest_words(seconds: float) -> str:
+    """A duration as people say it: '40 s', '3 min', '1.5 h'."""
+    if seconds < 90:
+        return f"{max(5, 5 * round(seconds / 5))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _count(record: StageRecord) -> str:
+    unit = " MB" if record.unit == "MB" else ""
+    if record.steps_total:
+        return f"{record.steps_done}/{record.steps_total}{unit}"
+    return f"{record.steps_done}{unit}" if record.steps_done else ""
 
 
 def _make_progress(stream: TextIO) -> Progress:
@@ -160,8 +244,9 @@ def _make_progress(stream: TextIO) -> Progress:
     return Progress(
         TextColumn("{task.description:<24}", markup=False),
         BarColumn(bar_width=30),
-        TextColumn("{task.fields[count]:>9}", markup=False),
+        TextColumn("{task.fields[count]:>13}", markup=False),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
         console=RichConsole(file=stream, highlight=False),
         refresh_per_second=8,
     )

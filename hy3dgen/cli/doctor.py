@@ -22,6 +22,7 @@ from hy3dgen.cli.console import Console
 from hy3dgen.cli.exit_codes import DONE
 from hy3dgen.cli.installed import installed_version, requirement_lines, unmet
 from hy3dgen.runtime.device import CPU, CUDA, MPS
+from hy3dgen.text2image import MODEL_ID, is_here
 
 PACKAGES_SHOWN = ("torch", "diffusers", "transformers", "accelerate", "onnxruntime", "rembg", "numba", "xformers")
 OPTIONAL_PACKAGES = {
@@ -68,6 +69,7 @@ def diagnose() -> dict[str, Any]:
         "packages": {name: installed_version(name) for name in PACKAGES_SHOWN},
         "optional": {name: _version(name) for name in OPTIONAL_PACKAGES},
         "weights": weights,
+        "text_to_image": is_here(),
         "runs": what_runs(torch_facts, weights),
         "memory": memory_needs(torch_facts),
         "problems": [asdict(problem) for problem in problems],
@@ -217,8 +219,9 @@ def other_problems() -> list[Problem]:
     if matting.find_model() is None:
         problems.append(
             Problem(
-                "no background removal model on this machine: plain backgrounds only, until one is there",
-                matting.HOW_TO_GET,
+                "no background removal model on this machine: u2net (176 MB) is fetched when it is first needed; "
+                "without a network only plain backgrounds can be removed",
+                matting.COMMAND,
             )
         )
     return problems
@@ -265,6 +268,8 @@ def as_text(found: Mapping[str, Any]) -> str:
     for row in found["memory"]:
         fits = {True: "fits now", False: "does not fit now", None: ""}[row["fits"]]
         lines.append(f"  {row['model']:<12}{row['gib']:>6.2f}{row['gib_with_paint']:>8.2f}  {fits}".rstrip())
+    drawing = "here" if found["text_to_image"] else "not here (hf download " + MODEL_ID + ")"
+    lines += ["", f"Weights for --prompt: {drawing}"]
     if not found["problems"]:
         return "\n".join([*lines, "", "No problems found."])
     words = [part for p in found["problems"] for part in (f"  {p['words']}", f"    mend: {p['command']}")]

@@ -11,6 +11,28 @@ from types import FrameType
 
 from hy3dgen.cli.exit_codes import CANCELLED
 
+SHOW_CURSOR = b"\x1b[?25h\n"
+
+
+@contextlib.contextmanager
+def terminating_as_interrupt() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does: for the time before ``stop_on_signals`` and for small programs.
+
+    Outside the main thread Python allows no handlers, and nothing changes.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
 
 @contextlib.contextmanager
 def stop_on_signals(say: Callable[[str], None]) -> Iterator[threading.Event]:
@@ -22,9 +44,10 @@ def stop_on_signals(say: Callable[[str], None]) -> Iterator[threading.Event]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if event.is_set():
-            os._exit(CANCELLED)
+            _end_at_once()
         event.set()
-        say("stopping after this step; once more ends at once")
+        with contextlib.suppress(RuntimeError):  # the signal came while the same stream was being written
+            say("stopping after this step; once more ends at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield event
@@ -35,3 +58,11 @@ def stop_on_signals(say: Callable[[str], None]) -> Iterator[threading.Event]:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+def _end_at_once() -> None:
+    """End without any clean-up; only the terminal gets its cursor back, which a progress display had hidden."""
+    with contextlib.suppress(OSError):
+        if os.isatty(2):
+            os.write(2, SHOW_CURSOR)
+    os._exit(CANCELLED)

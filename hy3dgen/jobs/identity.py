@@ -28,6 +28,12 @@ def task_key(task: Task, options: JobOptions, models: Mapping[str, str]) -> str:
     return key_of(hy3dgen.__version__, pictures, mesh, task.prompt, options.result_part(), dict(models))
 
 
+def inputs_key(task: Task) -> str:
+    """A hash over what a task is made from and its seed, whatever the options: names its folder of kept stages."""
+    pictures = {view: picture_hash(source) for view, source in task.pictures.items()}
+    return key_of(pictures, None if task.mesh is None else mesh_hash(task.mesh), task.prompt, task.seed)
+
+
 def picture_hash(source: PictureSource) -> str:
     """SHA-256 of a picture's file when there is one, else of its mode, size and pixels."""
     if isinstance(source, (str, Path)):

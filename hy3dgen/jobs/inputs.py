@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 from hy3dgen.errors import ImageError, UsageError
+from hy3dgen.images.mark import is_marked
 from hy3dgen.jobs.task import VIEW_AZIMUTHS_DEG, Task
 
 PICTURE_SUFFIXES = (
@@ -17,11 +18,13 @@ PICTURE_SUFFIXES = (
 )  # fmt: skip
 
 
-def tasks_from_inputs(inputs: Sequence[str]) -> tuple[list[Task], bool]:
+def tasks_from_inputs(inputs: Sequence[str], *, results: Sequence[Path] = ()) -> tuple[list[Task], bool]:
     """One task for each picture: files as they are, folders with their sub-folders, globs expanded.
 
+    results: folders that this run writes into; where one lies inside an input folder, it is passed over
     Returns (tasks, is a batch). It is a batch when more than one picture, a folder or a glob was asked for. Duplicates
-    are dropped. A missing file stays a task of its own, so that it fails alone.
+    are dropped, and so are pictures in folders and globs that this program has written: they are previews and textures
+    of earlier runs. A missing file stays a task of its own, so that it fails alone.
     Raises ImageError when a folder or a glob holds no picture, UsageError for an empty name.
     """
     tasks: dict[str, Task] = {}
@@ -32,7 +35,7 @@ def tasks_from_inputs(inputs: Sequence[str]) -> tuple[list[Task], bool]:
         path = Path(words).expanduser()
         if path.is_dir():
             is_batch = True
-            found = _in_folder(path)
+            found = _in_folder(path, [folder.absolute() for folder in results])
         elif not path.exists() and glob.has_magic(words):
             is_batch = True
             found = _by_glob(words)
@@ -67,17 +70,22 @@ def views_in_folder(folder: Path) -> dict[str, Path]:
     return views
 
 
-def _in_folder(folder: Path) -> list[Task]:
-    pictures = [p for p in sorted(folder.rglob("*")) if _is_picture(p) and not _is_hidden(p.relative_to(folder))]
+def _in_folder(folder: Path, results: Sequence[Path]) -> list[Task]:
+    inside = [place for place in results if folder.absolute() in place.parents]
+    found = [p for p in sorted(folder.rglob("*")) if _is_picture(p) and not _is_hidden(p.relative_to(folder))]
+    pictures = [p for p in found if not is_marked(p) and not any(place in p.absolute().parents for place in inside)]
     if not pictures:
-        raise ImageError(f"the folder '{folder}' holds no pictures ({', '.join(PICTURE_SUFFIXES[:5])}, …)")
+        only = f" but {len(found)} that this program has written" if found else ""
+        raise ImageError(f"the folder '{folder}' holds no pictures ({', '.join(PICTURE_SUFFIXES[:5])}, …){only}")
     return [Task(name=p.stem, pictures={"front": p}, folder=PurePath(p.relative_to(folder).parent)) for p in pictures]
 
 
 def _by_glob(pattern: str) -> list[Task]:
     base = _fixed_part(pattern)
     pictures = [
-        Path(p) for p in sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True)) if _is_picture(Path(p))
+        path
+        for path in map(Path, sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True)))
+        if _is_picture(path) and not is_marked(path)
     ]
     if not pictures:
         raise ImageError(f"no picture fits '{pattern}'; check the pattern, and quote it if your shell changes it")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from hy3dgen.errors import InputError
+from hy3dgen.errors import InputError, OutputError
 from hy3dgen.runtime.files import ensure_writable, sha256_of_bytes, write_atomic
 
 MANIFEST = "manifest.json"
@@ -33,6 +33,8 @@ class Kind(Generic[T]):
 class Keep:
     """The kept stages of one task in one folder, listed in manifest.json.
 
+    resumed: stages that were taken from an earlier run; damaged: those whose files were not what was written; trouble:
+    why nothing more could be kept, None while all is well
     Raises OutputError when the folder cannot be written.
     """
 
@@ -41,6 +43,7 @@ class Keep:
         self.folder = folder
         self.resumed: list[str] = []
         self.damaged: list[str] = []
+        self.trouble: str | None = None
         self._stages: dict[str, Any] = self._read_manifest()
 
     def through(self, name: str, key: str, kind: Kind[T], make: Callable[[], T]) -> T:
@@ -55,7 +58,11 @@ class Keep:
                 self.resumed.append(name)
                 return result
         result = make()
-        self._store(name, key, kind.encode(result))
+        if self.trouble is None:
+            try:
+                self._store(name, key, kind.encode(result))
+            except OutputError as error:  # a full disk must not cost the result that is on its way
+                self.trouble = str(error)
         return result
 
     def _fetch(self, name: str, key: str) -> Files | None:

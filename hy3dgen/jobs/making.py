@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from PIL import Image
+
 import hy3dgen
 from hy3dgen.errors import MeshError
-from hy3dgen.jobs.formats import LATENTS, MESH, TEXTURED, UNWRAPPED, VIEWS, Figures, Views
-from hy3dgen.jobs.identity import mesh_hash
+from hy3dgen.images.matting import find_model
+from hy3dgen.jobs.formats import LATENTS, MESH, TEXTURED, UNWRAPPED, VIEWS, Figures, Views, pictures_kind
+from hy3dgen.jobs.identity import mesh_hash, picture_hash
 from hy3dgen.jobs.keep import Keep, key_of, through
 from hy3dgen.jobs.memory import paint_settings
 from hy3dgen.jobs.models import Models
@@ -21,10 +24,11 @@ from hy3dgen.jobs.texture import Place, colour, with_uv
 from hy3dgen.meshes.cleanup import check
 from hy3dgen.meshes.io import read_mesh
 from hy3dgen.meshes.mesh import Mesh
-from hy3dgen.meshes.topology import is_watertight
+from hy3dgen.meshes.topology import face_areas, is_watertight
 from hy3dgen.reports.run import Source
+from hy3dgen.text2image import MODEL_ID
 
-TEXTURE_OPTIONS = ("texture", "delight", "paint_steps", "delight_steps", "seed")
+VIEW_OPTIONS = ("texture", "delight", "paint_steps", "delight_steps", "seed", "vae_tiling", "allow_lossy")
 MAX_GIVEN_FACES = 2_000_000
 
 
@@ -50,14 +54,14 @@ def make(
 
     on_shape: called with the mesh as soon as there is one, before it gets its colours
     """
-    given_mesh, mesh_source = _given_mesh(task)
+    given_mesh, mesh_source = _given_mesh(task, models.asked.faces)
     if task.prompt is not None:
-        opened = picture_from_words(task.prompt, options, models.draw)
+        opened = picture_from_words(task.prompt, _drawn(task.prompt, options, models, keep))
     else:
         opened = open_pictures(task.pictures)
     sources = tuple(picture.source for picture in opened.values())
     sources += (mesh_source,) if mesh_source is not None else ()
-    views, views_key = _views(opened, options, keep)
+    views, views_key = _views(opened, options, models, keep)
     if given_mesh is None:
         mesh, figures, mesh_key = _shape(views, views_key, options, models, keep)
     else:
@@ -73,8 +77,8 @@ def make(
     return Made(sources, views, mesh, {**figures, "coverage": coverage})
 
 
-def _given_mesh(task: Task) -> tuple[Mesh | None, Source | None]:
-    """The mesh that the user brought, read and checked, and where it came from."""
+def _given_mesh(task: Task, faces: int | None) -> tuple[Mesh | None, Source | None]:
+    """The mesh that the user brought, read and checked, and where it came from. faces: to how many it is reduced."""
     if task.mesh is None:
         return None, None
     if isinstance(task.mesh, Mesh):
@@ -82,30 +86,47 @@ def _given_mesh(task: Task) -> tuple[Mesh | None, Source | None]:
         check(mesh)
     else:
         mesh, path = read_mesh(task.mesh), str(task.mesh)
-    if len(mesh.faces) > MAX_GIVEN_FACES:
+    if min(len(mesh.faces), faces or len(mesh.faces)) > MAX_GIVEN_FACES:
         raise MeshError(
-            f"the mesh has {len(mesh.faces):,} faces, more than {MAX_GIVEN_FACES:,} cannot be textured here; reduce it "
-            "first, for example in Blender"
+            f"the mesh has {len(mesh.faces):,} faces, more than {MAX_GIVEN_FACES:,} cannot be textured here; let it be "
+            "reduced with --faces 200000"
         )
-    return mesh, Source("mesh", mesh_hash(task.mesh), path)
+    if not (face_areas(mesh) > 0).any():
+        raise MeshError("no face of the mesh has an area, so there is no surface to colour")
+    return mesh, Source("mesh", task.mesh_sha256 or mesh_hash(task.mesh), path)
 
 
-def _views(opened: Mapping[str, Opened], options: JobOptions, keep: Keep | None) -> tuple[Views, str]:
-    hashes = {view: picture.source.sha256 for view, picture in opened.items()}
-    key = key_of("cutout", hyperparameters(options, "rembg", "max_image_size"), hashes)
-    return through(keep, "cutout", key, VIEWS, lambda: cut_out_pictures(opened, options)), key
+def _drawn(words: str, options: JobOptions, models: Models, keep: Keep | None) -> Image.Image:
+    """The picture of a prompt."""
+    key = key_of("picture", words, hyperparameters(options, "seed"), MODEL_ID)
+    [picture] = through(keep, "picture", key, pictures_kind("picture"), lambda: [models.draw(words, options.seed)])
+    return picture
+
+
+def _views(opened: Mapping[str, Opened], options: JobOptions, models: Models, keep: Keep | None) -> tuple[Views, str]:
+    """The cut-out pictures and a hash of what they are, whatever made them so."""
+    if keep is None:
+        return cut_out_pictures(opened, options, models.background), ""
+    hashes = {view: picture_hash(picture.image) for view, picture in opened.items()}
+    # Whoever installs a background model after a poor cut-out wants a new one.
+    model = find_model()
+    key = key_of(
+        "cutout", hyperparameters(options, "rembg", "max_image_size"), hashes, None if model is None else model.stem
+    )
+    views = keep.through("cutout", key, VIEWS, lambda: cut_out_pictures(opened, options, models.background))
+    return views, key_of({view: picture_hash(image) for view, image in views.items()})
 
 
 def _shape(
     views: Views, views_key: str, options: JobOptions, models: Models, keep: Keep | None
 ) -> tuple[Mesh, Figures, str]:
     sampling = hyperparameters(options, "steps", "guidance", "seed")
-    key = key_of("latents", views_key, sampling, models.identity()) if keep is not None else ""
+    key = key_of("latents", views_key, sampling, models.shape_identity()) if keep is not None else ""
     many = models.takes_many_views
     latents = through(
         keep, "latents", key, LATENTS, lambda: sample_latents(models.shape_pipeline(), views, options, many_views=many)
     )
-    key = key_of("mesh", key, hyperparameters(options, "octree_resolution", "decoder", "faces"))
+    key = key_of("mesh", key, hyperparameters(options, "octree_resolution", "decoder", "faces", "allow_lossy"))
 
     def decode() -> tuple[Mesh, Figures]:
         mesh, report = tidy(decode_latents(models.shape_pipeline(), latents, options), options.faces)
@@ -120,11 +141,18 @@ def _texture(
 ) -> tuple[Mesh, Mapping[str, float]]:
     key = key_of("unwrapped", mesh_key, hyperparameters(options, "unwrap", "texture_size"))
     unwrapped, _ = through(keep, "unwrapped", key, UNWRAPPED, lambda: (with_uv(mesh, options), {}))
-    key = key_of("texture", key, views_key, hyperparameters(options, *TEXTURE_OPTIONS), models.compute())
+    inputs = (views_key, hyperparameters(options, *VIEW_OPTIONS), models.identity() if keep is not None else {})
+    key = key_of("texture", key, *inputs)
+
+    def recall(name: str, make: Callable[[], list[Image.Image]]) -> list[Image.Image]:
+        # Pictures without light do not depend on the mesh, and views not on its UVs or the size of the texture.
+        return through(
+            keep, name, key_of(name, mesh_key if name == "views" else "", *inputs), pictures_kind(name), make
+        )
 
     def paint() -> tuple[Mesh, Figures]:
         place = Place(models.device, models.dtype, models.engine)
-        painted, coverage = colour(unwrapped, views, options, place, paint_settings(options))
+        painted, coverage = colour(unwrapped, views, options, place, paint_settings(options), recall)
         return painted, {name: round(float(share), 6) for name, share in coverage.items()}
 
     return through(keep, "texture", key, TEXTURED, paint)

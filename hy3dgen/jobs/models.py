@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from hy3dgen.images.matting import Nets
 from hy3dgen.jobs import memory, texture
 from hy3dgen.jobs.choice import BUILT_IN, choose
 from hy3dgen.jobs.options import JobOptions, with_scenario
@@ -29,7 +30,7 @@ from hy3dgen.shapegen.pipelines import Hunyuan3DDiTFlowMatchingPipeline
 from hy3dgen.weights import catalogue
 from hy3dgen.weights.catalogue import CatalogueEntry, Defaults
 from hy3dgen.weights.download import DownloadOptions
-from hy3dgen.weights.locate import FoundModel, find_model, locate_model
+from hy3dgen.weights.locate import FoundModel, find_model, is_offline, locate_model
 
 
 class Models:
@@ -69,6 +70,7 @@ class Models:
         self.found: FoundModel = locate_model(self.name, offline=options.offline or None, download=download)
         self.ceiling = None if options.scenario is not None else memory.ceiling_for(options.vram, self.device)
         self.engine = self._engine(many_views, has_shape)
+        self.background = Nets(offline=is_offline(options.offline or None))
         self._pipeline: Any = None
         self._drawer: Any = None
 
@@ -148,6 +150,10 @@ class Models:
         """What of the models decides a result: the weights by their hash, and how they are computed."""
         return {**{file.name: file.sha256 for file in self._weight_files}, **self.compute()}
 
+    def shape_identity(self) -> dict[str, str]:
+        """What of them decides the shape: as ``identity`` without the texture models."""
+        return {"weights": self._weight_files[0].sha256, **self.compute()}
+
     def draw(self, words: str, seed: int) -> Any:
         """A picture of these words, RGB. Raises WeightsNotFoundError when the text-to-image weights are not here.
 
@@ -183,8 +189,9 @@ class Models:
 
     @cached_property
     def _weight_files(self) -> tuple[WeightFile, ...]:
-        paths = [self.found.weights, *texture.weight_paths(self.options)]
-        return tuple(WeightFile(f"{p.parent.name}/{p.name}", weights_sha256(p), p.stat().st_size) for p in paths)
+        shape = self.found.weights
+        paths = {f"{shape.parent.name}/{shape.name}": shape, **texture.weight_paths(self.options)}
+        return tuple(WeightFile(name, weights_sha256(p), p.stat().st_size) for name, p in paths.items())
 
     def _load(self) -> Any:
         entry, found = self.entry, self.found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -15,7 +16,8 @@ from hy3dgen.runtime.files import ensure_writable, sha256_of_bytes, write_atomic
 MESH_SUFFIXES = (".glb", ".obj", ".ply", ".stl")
 DEFAULT_FOLDER = Path("output")
 NEEDED_BYTES = 64_000_000  # a 2048 px texture, 40 000 faces, preview and report, with room to spare
-LONGEST_NAME = 120
+LONGEST_NAME, LONGEST_NAME_BYTES = 120, 200  # file systems stop at 255 bytes; endings and numbers come on top
+_DEVICES_OF_WINDOWS = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Outputs:
     with_preview: bool = True
     with_report: bool = True
     suffix: str = ".glb"
-    _taken: set[Path] = field(default_factory=set)
+    _taken: set[str] = field(default_factory=set)
     _inputs: set[tuple[int, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -102,9 +104,13 @@ class Outputs:
             target = self._named(base if number == 1 else base.with_name(f"{base.name}-{number}"), suffix)
             _ensure_distinct(target)
             if self._is_free(target):
-                self._taken.update(target.paths())
+                self.reserve(target.paths())
                 return target
         raise AssertionError("unreachable: count() does not end")
+
+    def reserve(self, paths: Iterable[Path]) -> None:
+        """Promise these names to somebody, so that no task of this run gets them, not even with overwriting on."""
+        self._taken.update(_same_on_every_disk(path) for path in paths)
 
     def folder(self) -> Path:
         """Where things of the whole run go: the contact sheet, the list of a batch."""
@@ -115,8 +121,8 @@ class Outputs:
         base = self._folder() / path
         for number in itertools.count(1):
             candidate = base if number == 1 else base.with_name(f"{base.stem}-{number}{base.suffix}")
-            if candidate not in self._taken and not self._in_the_way(candidate):
-                self._taken.add(candidate)
+            if _same_on_every_disk(candidate) not in self._taken and not self._in_the_way(candidate):
+                self.reserve([candidate])
                 return candidate
         raise AssertionError("unreachable: count() does not end")
 
@@ -133,7 +139,7 @@ class Outputs:
         # A path that the user named is written under that name; a number would only surprise.
         named = {self.preview, self.report}
         paths = [p for p in target.paths() if p not in named]
-        if any(path in self._taken for path in paths):
+        if any(_same_on_every_disk(path) in self._taken for path in paths):
             return False
         return not any(self._in_the_way(path) for path in paths)
 
@@ -160,8 +166,17 @@ def write_files(files: Mapping[Path, tuple[str, bytes]]) -> list[OutputFile]:
 
 def safe_stem(name: str) -> str:
     """A name that every file system takes: no separators, control or reserved characters, not too long, not empty."""
-    kept = "".join("_" if c in '<>:"/\\|?*' or ord(c) < 32 else c for c in name).strip(" .")
-    return kept[:LONGEST_NAME] or "mesh"
+    kept = "".join("_" if c in '<>:"/\\|?*' or ord(c) < 32 else c for c in name).strip(" .")[:LONGEST_NAME]
+    while len(kept.encode("utf-8", errors="replace")) > LONGEST_NAME_BYTES:
+        kept = kept[:-1]
+    if kept.split(".")[0].upper() in _DEVICES_OF_WINDOWS:
+        kept = f"_{kept}"
+    return kept.rstrip(" .") or "mesh"
+
+
+def _same_on_every_disk(path: Path) -> str:
+    """The path as disks compare it that ignore case or spell accents in another way (Windows, macOS)."""
+    return unicodedata.normalize("NFC", str(path.absolute())).casefold()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

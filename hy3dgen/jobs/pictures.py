@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -11,12 +12,13 @@ from PIL import Image
 from hy3dgen.errors import ImageError
 from hy3dgen.images.background import cut_out
 from hy3dgen.images.load import PictureSource, open_picture
+from hy3dgen.images.matting import Nets
 from hy3dgen.images.size import preprocess_image_size
 from hy3dgen.jobs.identity import picture_hash
 from hy3dgen.jobs.options import JobOptions
 from hy3dgen.reports.run import Source
 from hy3dgen.runtime.files import sha256_of_bytes
-from hy3dgen.runtime.stages import check_cancelled, stage
+from hy3dgen.runtime.stages import StageRecord, check_cancelled, stage
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,17 @@ def open_pictures(pictures: Mapping[str, PictureSource]) -> dict[str, Opened]:
     return opened
 
 
-def picture_from_words(words: str, options: JobOptions, draw: Callable[[str, int], Image.Image]) -> dict[str, Opened]:
-    """The front view that ``draw(words, seed)`` makes of a prompt."""
-    image = draw(words, options.seed)
+def picture_from_words(words: str, image: Image.Image) -> dict[str, Opened]:
+    """The picture that was drawn from a prompt, as the front view."""
     return {"front": Opened(image, Source("prompt", sha256_of_bytes(words.encode()), words))}
 
 
-def cut_out_pictures(opened: Mapping[str, Opened], options: JobOptions) -> dict[str, Image.Image]:
+def cut_out_pictures(
+    opened: Mapping[str, Opened], options: JobOptions, nets: Nets | None = None
+) -> dict[str, Image.Image]:
     """Each view reduced to the size cap and freed of its background, as RGBA.
+
+    nets: the background networks, shared by the tasks of a run
 
     Opens the stage 'cutout' and keeps method and warnings in its record. Raises what ``cut_out`` raises.
     """
@@ -57,15 +62,28 @@ def cut_out_pictures(opened: Mapping[str, Opened], options: JobOptions) -> dict[
             check_cancelled()
             small = preprocess_image_size(picture.image, max_size=options.max_image_size)
             try:
-                views[view], method, warnings = cut_out(small, mode=options.rembg, offline=options.offline)  # type: ignore[arg-type]
+                views[view], method, warnings = cut_out(
+                    small,
+                    mode=options.rembg,  # type: ignore[arg-type]
+                    offline=options.offline,
+                    nets=nets,
+                    progress=partial(_fetching, record),
+                )
             except ImageError as error:
                 raise ImageError(f"{picture.source.path or view + ' view'}: {error}") from error
             record.figures[f"method_{view}"] = method
             record.figures[f"size_px_{view}"] = list(small.size)
             record.figures[f"reduced_{view}"] = small.size != picture.image.size
+            record.progress(0, None)
             for warning in warnings:
                 record.warn(warning)
     return views
+
+
+def _fetching(record: StageRecord, done_bytes: int, total_bytes: int | None) -> None:
+    """Progress of a background model's download, and the moment to stop it."""
+    check_cancelled()
+    record.progress(done_bytes // 1_000_000, None if total_bytes is None else total_bytes // 1_000_000, unit="MB")
 
 
 def _check_shapes(opened: Mapping[str, Opened]) -> None:

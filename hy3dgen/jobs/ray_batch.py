@@ -6,29 +6,37 @@ nothing that was finished: its task goes to another one. Needs the extra ``ray``
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import signal
+import socket
+import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import hy3dgen
-from hy3dgen.errors import Cancelled, MissingExtraError, OutOfMemoryError, UsageError
-from hy3dgen.jobs.batch import BatchList, Outcome, Watcher, still_there
-from hy3dgen.jobs.identity import task_key
+from hy3dgen.errors import Cancelled, ImageError, InputError, MissingExtraError, OutOfMemoryError, UsageError
+from hy3dgen.jobs.batch import BatchList, Outcome, Watcher, finished_before, preview_of
+from hy3dgen.jobs.identity import mesh_hash, task_key
 from hy3dgen.jobs.models import Models
 from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.output import Outputs, Target, write_files
 from hy3dgen.jobs.result import encode_result
 from hy3dgen.jobs.run import Surroundings, options_for, run_task, write_report
 from hy3dgen.jobs.task import Task
+from hy3dgen.meshes.io import read_mesh
 
 LOCAL = "local"
 MOST_TRIES = 3
 CORES_PER_WORKER = 2
 POLL_SECONDS = 0.2
+PATIENCE_S = 30.0
+CONNECT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,11 @@ class _Driver:
         self._outcomes: dict[int, Outcome] = {}
         self._order: dict[int, int] = {}
         self._total = 0
+        self._idle: list[Any] = []
+        self._starting: dict[Any, Any] = {}
+        self._running: dict[Any, tuple[Any, _Job]] = {}
+        self._failed_starts = 0
+        self._heard = perf_counter()
         self._gpus = int(ray.cluster_resources().get("GPU", 0))
         share = {"num_gpus": 1} if self._gpus else {"num_cpus": 1}
         self._make_worker = ray.remote(**share)(Maker)
@@ -123,51 +136,67 @@ class _Driver:
         """Every task to its end; outcomes in the order of the tasks."""
         self._total = len(tasks)
         self._order = {id(task): index for index, task in enumerate(tasks)}
-        waiting = self._prepare(tasks, self._listing.finished() if resume else {})
+        waiting = self._prepare(tasks, resume=resume)
         count = min(len(waiting), workers or self._gpus or max(1, self._cores() // CORES_PER_WORKER))
-        idle = [self._start_worker() for _ in range(count)]
-        running: dict[Any, tuple[Any, _Job]] = {}
-        while waiting or running:
+        for _ in range(count):
+            self._start_worker()
+        while waiting or self._running:
             event = self._around.cancel_event
             if event is not None and event.is_set():
-                self._cancel([job for _, job in running.values()] + list(waiting))
+                self._cancel([job for _, job in self._running.values()] + list(waiting))
                 break
-            while idle and waiting:
-                worker, job = idle.pop(), waiting.popleft()
-                running[self._send(worker, job)] = (worker, job)
-            ready, _ = self._ray.wait(list(running), timeout=POLL_SECONDS)
+            while self._idle and waiting:
+                self._send(self._idle.pop(), waiting.popleft())
+            pending = [*self._starting, *self._running]
+            if not pending:
+                continue
+            ready, _ = self._ray.wait(pending, num_returns=1, timeout=POLL_SECONDS)
             for reference in ready:
-                worker, job = running.pop(reference)
-                idle.append(self._receive(reference, worker, job, waiting))
+                if reference in self._starting:
+                    self._greet(reference)
+                else:
+                    worker, job = self._running.pop(reference)
+                    self._receive(reference, worker, job, waiting)
+            self._tell_of_waiting()
         return [self._outcomes[index] for index in range(len(tasks))]
 
-    def _prepare(self, tasks: Sequence[Task], finished: Mapping[str, list[dict[str, str]]]) -> deque[_Job]:
+    def _prepare(self, tasks: Sequence[Task], *, resume: bool) -> deque[_Job]:
+        skipped = finished_before(tasks, self._models, self._outputs, self._listing) if resume else {}
         waiting: deque[_Job] = deque()
-        for task in tasks:
+        for index, task in enumerate(tasks):
+            if index in skipped:
+                self._end(task, skipped[index])
+                continue
             try:
                 key = task_key(task, options_for(task, self._models), self._models.identity())
             except Exception as error:  # noqa: BLE001 - one bad input must not stop the rest
                 self._end(task, Outcome(task, "failed", error=error))
                 continue
-            if key in finished and still_there(finished[key]):
-                paths = tuple(entry["path"] for entry in finished[key])
-                self._end(task, Outcome(task, "skipped", key, outputs=paths))
-                continue
             waiting.append(_Job(task, self._outputs.target(task), key))
         return waiting
 
-    def _send(self, worker: Any, job: _Job) -> Any:
+    def _send(self, worker: Any, job: _Job) -> None:
         job.started, job.tries = perf_counter(), job.tries + 1
         if job.tries == 1:
             self._watcher.starts(self._order[id(job.task)] + 1, self._total, job.task)
-        return worker.make.remote(self._ray.put(_as_bytes(job.task)), job.target, self._around.command)
+        try:
+            content = _as_bytes(job.task)
+        except (OSError, InputError) as error:  # it was there when the batch began
+            cause = error if isinstance(error, InputError) else ImageError(f"cannot read an input: {error}")
+            self._end(job.task, Outcome(job.task, "failed", job.key, error=cause))
+            self._idle.append(worker)
+            return
+        reference = worker.make.remote(self._ray.put(content), job.target, self._around.command)
+        self._running[reference] = (worker, job)
 
-    def _receive(self, reference: Any, worker: Any, job: _Job, waiting: deque[_Job]) -> Any:
-        """Take one answer; returns the worker that is free now, a new one when the old one is lost."""
+    def _receive(self, reference: Any, worker: Any, job: _Job, waiting: deque[_Job]) -> None:
+        """Take one answer; a lost worker is replaced and its task tried again."""
         try:
             answer: Answer = self._ray.get(reference)
         except self._ray.exceptions.RayActorError:
-            if job.tries < MOST_TRIES:
+            again = job.tries < MOST_TRIES
+            self._watcher.lost(job.task, again)
+            if again:
                 waiting.append(job)
             else:
                 lost = OutOfMemoryError(
@@ -175,9 +204,10 @@ class _Driver:
                     "workers or a smaller --octree-resolution"
                 )
                 self._end(job.task, Outcome(job.task, "failed", job.key, perf_counter() - job.started, error=lost))
-            return self._start_worker()
+            self._start_worker()
+            return
+        self._idle.append(worker)
         self._finish(job, answer)
-        return worker
 
     def _finish(self, job: _Job, answer: Answer) -> None:
         seconds = perf_counter() - job.started
@@ -192,8 +222,8 @@ class _Driver:
         except OSError as error:
             self._end(job.task, Outcome(job.task, "failed", job.key, seconds, error=error))
             return
-        paths = tuple(file.path for file in written)
-        self._end(job.task, Outcome(job.task, "done", job.key, seconds, paths, report))
+        paths, preview = tuple(file.path for file in written), preview_of(report["outputs"])
+        self._end(job.task, Outcome(job.task, "done", job.key, seconds, paths, preview, report))
 
     def _end(self, task: Task, outcome: Outcome) -> None:
         self._outcomes[self._order[id(task)]] = outcome
@@ -206,10 +236,38 @@ class _Driver:
         for job in jobs:
             self._end(job.task, Outcome(job.task, "cancelled", job.key, error=error))
 
-    def _start_worker(self) -> Any:
+    def _start_worker(self) -> None:
+        """Ask the cluster for one more worker; ``_greet`` takes it in when it is there."""
         worker = self._make_worker.remote(self._models.asked, self._many_views)
-        self._watcher.worker(self._ray.get(worker.pid.remote()))
-        return worker
+        self._starting[worker.pid.remote()] = worker
+
+    def _greet(self, reference: Any) -> None:
+        """A worker has come up, or has died while it did: then another is asked for, a few times."""
+        worker = self._starting.pop(reference)
+        self._heard = perf_counter()
+        try:
+            self._watcher.worker(self._ray.get(reference))
+        except self._ray.exceptions.RayError as error:
+            self._failed_starts += 1
+            if self._failed_starts >= MOST_TRIES:
+                reason = str(error).strip().splitlines()[-1]
+                raise MissingExtraError(
+                    f"workers do not start on this Ray cluster: {reason}; every machine of it needs the packages of "
+                    "requirements.txt",
+                    package="ray",
+                    command="python -m pip install -r requirements.txt",
+                ) from error
+            self._start_worker()
+        else:
+            self._idle.append(worker)
+
+    def _tell_of_waiting(self) -> None:
+        """When nothing runs because the cluster gives no worker, somebody should know."""
+        if self._running or not self._starting:
+            self._heard = perf_counter()
+        elif perf_counter() - self._heard > PATIENCE_S:
+            self._heard = perf_counter()
+            self._watcher.waits()
 
     def _cores(self) -> int:
         return int(self._ray.cluster_resources().get("CPU", 1))
@@ -223,14 +281,45 @@ def _connect(address: str) -> Any:
         raise MissingExtraError(
             f"--ray needs the package ray; run: {command}", package="ray", command=command
         ) from error
+    _ensure_somebody_answers(address)
     package = str(Path(hy3dgen.__file__).parent)
     quiet = {"include_dashboard": False} if address == LOCAL else {"runtime_env": {"py_modules": [package]}}
     try:
-        ray.init(address=address, log_to_driver=False, ignore_reinit_error=True, **quiet)
+        with _own_signals():
+            ray.init(
+                address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True, **quiet
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"no Ray cluster at '{address}': {reason}; start one with 'ray start --head'") from error
     return ray
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself while it starts, and exits on it; afterwards it means what it meant before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if earlier is not None:
+            signal.signal(signal.SIGTERM, earlier)
+
+
+def _ensure_somebody_answers(address: str) -> None:
+    """Raise UsageError at once when nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "://" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"no Ray cluster at '{address}': {error}; start one with 'ray start --head', which prints its address"
+        ) from error
 
 
 def _as_bytes(task: Task) -> Task:
@@ -239,11 +328,16 @@ def _as_bytes(task: Task) -> Task:
         view: Path(source).read_bytes() if isinstance(source, (str, Path)) else source
         for view, source in task.pictures.items()
     }
-    return replace(task, pictures=pictures)
+    task = replace(task, pictures=pictures)
+    if not isinstance(task.mesh, Path):
+        return task
+    return replace(task, mesh=read_mesh(task.mesh), mesh_sha256=mesh_hash(task.mesh))
 
 
 def _with_paths(report: dict[str, Any], task: Task) -> dict[str, Any]:
     """The report with the paths that the worker never saw, so that it can be replayed."""
     paths = {view: str(source) for view, source in task.pictures.items() if isinstance(source, (str, Path))}
+    if isinstance(task.mesh, Path):
+        paths["mesh"] = str(task.mesh)
     inputs = [{**source, "path": paths.get(source["role"], source["path"])} for source in report["inputs"]]
-    return {**report, "inputs": inputs}
+    return {**report, "inputs": inputs, "folder": str(Path.cwd())}

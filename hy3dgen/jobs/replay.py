@@ -23,16 +23,17 @@ def options_of(report: Mapping[str, Any], changes: Mapping[str, Any]) -> JobOpti
 
 
 def task_of(report: Mapping[str, Any], *, name: str) -> Task:
-    """The task of a reported run, from the paths in it. name: stem of the new files.
+    """The task of a reported run, from the paths in it. name: stem of the new files where the report has none.
 
     Raises InputError when the report has no paths (as inside a GLB), a file is gone, or its content has changed since.
     """
-    sources = {source["role"]: source for source in report.get("inputs", [])}
+    folder = Path(report.get("folder") or "")
+    sources = {source["role"]: {**source, "folder": folder} for source in report.get("inputs", [])}
     prompt = sources.pop("prompt", {}).get("path")
     mesh = sources.pop("mesh", None)
     views = {view: _unchanged(sources[view], picture_hash) for view in VIEW_AZIMUTHS_DEG if view in sources}
     mesh_path = _unchanged(mesh, mesh_hash) if mesh is not None else None
-    return Task(name=name, pictures=views, mesh=mesh_path, prompt=prompt)
+    return Task(name=report.get("name") or name, pictures=views, mesh=mesh_path, prompt=prompt)
 
 
 def _unchanged(source: Mapping[str, Any], digest_of: Any) -> Path:
@@ -41,7 +42,9 @@ def _unchanged(source: Mapping[str, Any], digest_of: Any) -> Path:
             f"the report does not say where the {source['role']} input lay; replay the .json report of a run that read "
             "its inputs from files"
         )
-    path = Path(source["path"])
+    path = Path(source["path"]).expanduser()
+    if not path.is_file():
+        path = source["folder"] / path  # replayed from another folder than the run's
     if not path.is_file():
         raise InputError(f"the {source['role']} input of the run, '{path}', is not there any more; put it back")
     if digest_of(path) != source["sha256"]:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from hy3dgen.errors import OutputError, UsageError
+from hy3dgen.images.mark import marked
 from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.output import MESH_SUFFIXES, Target, write_files
 from hy3dgen.meshes.io import encode_mesh
@@ -58,7 +59,7 @@ class Result:
         in_the_way = [path.parent / name for name in files if (path.parent / name).exists()]
         if in_the_way and not overwrite:
             raise OutputError(f"'{in_the_way[0]}' exists already; give another name or overwrite=True")
-        written = write_files({path.parent / name: ("mesh", content) for name, content in files.items()})
+        written = write_files({path.parent / name: ("mesh", marked(content)) for name, content in files.items()})
         return [Path(file.path) for file in written]
 
 
@@ -81,7 +82,7 @@ def encode_result(result: Result, options: JobOptions, target: Target, name: str
         files = {target.mesh.name: content}
     folder = target.mesh.parent
     roles = {file: "mesh" if file == target.mesh.name else "material" for file in files}
-    encoded = {folder / file: (roles[file], content) for file, content in files.items()}
+    encoded = {folder / file: (roles[file], marked(content)) for file, content in files.items()}
     if result.preview is not None and target.preview is not None:
         encoded[target.preview] = ("preview", encode_picture(result.preview, target.preview.suffix))
     return encoded
@@ -92,4 +93,4 @@ def encode_picture(pixels: np.ndarray, suffix: str = ".png") -> bytes:
     buffer = io.BytesIO()
     kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(suffix.lower(), "PNG")
     Image.fromarray(pixels).save(buffer, kind, **({"quality": 92} if kind != "PNG" else {}))
-    return buffer.getvalue()
+    return marked(buffer.getvalue())

@@ -51,7 +51,9 @@ def run_task(task: Task, models: Models, target: Target | None = None, around: S
     """
     around = around or Surroundings()
     started = perf_counter()
-    circumstances = Circumstances(command=list(around.command), machine=models.machine())
+    circumstances = Circumstances(
+        command=list(around.command), machine=models.machine(), name=task.name, folder=str(Path.cwd())
+    )
     options = options_for(task, models)
     keep = Keep(around.keep) if around.keep is not None else None
     with (
@@ -63,6 +65,8 @@ def run_task(task: Task, models: Models, target: Target | None = None, around: S
         with stage("export") as record:
             for name in keep.damaged if keep is not None else ():
                 record.warn(f"the kept stage '{name}' was damaged and has been made again")
+            if keep is not None and keep.trouble is not None:
+                record.warn(f"from here on stages could not be kept: {keep.trouble}")
             preview = render_preview(made.mesh) if options.preview else None
             result = Result(made.mesh, {}, preview, made.views, facts.as_dict())
             files = encode_result(result, options, target, task.name) if target is not None else {}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from hy3dgen.jobs.batch import Outcome
 from hy3dgen.jobs.output import Outputs, safe_stem
 from hy3dgen.jobs.result import Result, encode_picture
-from hy3dgen.jobs.task import Task
 from hy3dgen.runtime.files import write_atomic
 
 CELL_PX = 320
@@ -36,24 +37,58 @@ def contact_sheet(pictures: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
     return np.asarray(sheet)
 
 
+@dataclass
+class _Group:
+    """The variations of one input: where they lie, what they are called, and their previews by seed."""
+
+    folder: PurePath
+    stem: str
+    previews: dict[int, np.ndarray] = field(default_factory=dict)
+    is_new: bool = False
+
+
 class Sheets:
     """Collects previews of variations by input and writes one sheet for each; does nothing for single results."""
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._previews: dict[tuple[PurePath, str], list[tuple[str, np.ndarray]]] = {}
+        self._groups: dict[int, _Group] = {}
 
-    def add(self, task: Task, result: Result | None) -> None:
-        """Remember a variation's preview."""
-        if self._count > 1 and result is not None and result.preview is not None and task.seed is not None:
-            stem = task.name.removesuffix(f"_seed{task.seed}")
-            self._previews.setdefault((task.folder, stem), []).append((f"seed {task.seed}", result.preview))
+    def add(self, outcome: Outcome, result: Result | None) -> None:
+        """Remember a variation's preview: from ``result`` when it was made here, else from its file."""
+        task = outcome.task
+        if self._count == 1 or task.seed is None or task.variation_of is None:
+            return
+        preview = result.preview if result is not None else _read(outcome.preview)
+        if preview is None:
+            return
+        stem = task.name.removesuffix(f"_seed{task.seed}")
+        group = self._groups.setdefault(task.variation_of, _Group(task.folder, stem))
+        group.previews[task.seed] = preview
+        group.is_new |= outcome.status == "done"
 
     def write(self, outputs: Outputs) -> list[Path]:
-        """Write NAME_sheet.png for each input, beside its results; returns the paths. Raises OutputError."""
+        """Write NAME_sheet.png for each input with a new variation, beside its results; returns the paths.
+
+        Raises OutputError.
+        """
         written = []
-        for (folder, stem), previews in self._previews.items():
-            path = outputs.free_path(folder / f"{safe_stem(stem)}_sheet.png")
-            write_atomic(path, encode_picture(contact_sheet(previews)))
+        for group in (self._groups[index] for index in sorted(self._groups)):
+            if not group.is_new:
+                continue
+            path = outputs.free_path(group.folder / f"{safe_stem(group.stem)}_sheet.png")
+            pictures = [(f"seed {seed}", group.previews[seed]) for seed in sorted(group.previews)]
+            write_atomic(path, encode_picture(contact_sheet(pictures)))
             written.append(path)
         return written
+
+
+def _read(path: str | None) -> np.ndarray | None:
+    """A preview from its file; None when there is none that can be read."""
+    if path is None:
+        return None
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError):
+        return None

@@ -27,6 +27,8 @@ class Task:
     prompt: words to make the front picture from
     folder: sub-folder of the output, mirrored from where the input lay
     seed: instead of the options' seed, for variations of one input
+    mesh_sha256: hash of the mesh's file, for a ``mesh`` that was read on another machine
+    variation_of: number of the input that this is a variation of; names alone do not tell inputs apart
     """
 
     name: str
@@ -35,6 +37,8 @@ class Task:
     prompt: str | None = None
     folder: PurePath = field(default_factory=PurePath)
     seed: int | None = None
+    variation_of: int | None = None
+    mesh_sha256: str | None = None
 
     def __post_init__(self) -> None:
         unknown = [view for view in self.pictures if view not in VIEW_AZIMUTHS_DEG]

@@ -5,7 +5,7 @@ The one door through which a texture model enters a job.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,20 @@ from hy3dgen.errors import WeightsNotFoundError
 from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.task import VIEW_AZIMUTHS_DEG
 from hy3dgen.meshes.mesh import Mesh
-from hy3dgen.meshes.unwrap import unwrap
+from hy3dgen.meshes.unwrap import unwrap, uv_metrics
 from hy3dgen.runtime.device import CPU
 from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.plan import StagePlan
 from hy3dgen.runtime.stages import stage
+from hy3dgen.texgen.files import EMPTY_PROMPT
 from hy3dgen.weights.download import DownloadOptions
 from hy3dgen.weights.locate import find_folder, locate_folder
 
+Recall = Callable[[str, Callable[[], list[Image.Image]]], list[Image.Image]]
 Coverage = Mapping[str, float]
+MEASURED_PX = 1024
+LEAST_COVERAGE = 0.005  # a few texels; maps of one point come from tools that colour by material
+MUCH_OVERLAP = 0.05
 PAINTED = ("paint", "paint-turbo")
 WEIGHT_ENDINGS = (".safetensors", ".bin")
 
@@ -62,31 +67,60 @@ def is_here(texture: str, *, delight: bool) -> bool:
     return find_folder(texture) is not None and (not delight or find_folder("delight") is not None)
 
 
-def weight_paths(options: JobOptions) -> list[Path]:
-    """The weight files that colouring will use; empty for ways that need none."""
+def weight_paths(options: JobOptions) -> dict[str, Path]:
+    """The weight files that colouring will use, by a name without this machine's folders; empty where it needs none.
+
+    The empty prompt's embedding, which the first run stores beside the delight model, follows from the others.
+    """
     if options.texture not in PAINTED:
-        return []
+        return {}
     names = (options.texture, "delight") if options.delight else (options.texture,)
     folders = [folder for name in names if (folder := find_folder(name)) is not None]
-    return [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in WEIGHT_ENDINGS]
+    return {
+        f"{folder.name}/{path.relative_to(folder).as_posix()}": path
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in WEIGHT_ENDINGS and path.name != EMPTY_PROMPT
+    }
 
 
 def with_uv(mesh: Mesh, options: JobOptions) -> Mesh:
-    """The mesh with UVs: its own when it has some and ``unwrap`` is off, else new ones (stage 'unwrap')."""
-    if mesh.uv is not None and not options.unwrap:
+    """The mesh with UVs: its own when it has some that hold a texture and ``unwrap`` is off, else new ones.
+
+    Opens the stage 'unwrap' when there is something to do or to say.
+    """
+    quality = uv_metrics(mesh, MEASURED_PX) if mesh.uv is not None and not options.unwrap else None
+    if quality is not None and quality.coverage >= LEAST_COVERAGE:
+        if quality.overlap > MUCH_OVERLAP:
+            with stage("unwrap") as record:
+                record.warn(
+                    f"{quality.overlap:.0%} of the mesh's UV map lies under more than one part, so these parts share "
+                    "one colour; --unwrap makes a map on which each has its own"
+                )
         return mesh
     with stage("unwrap") as record:
+        if quality is not None:
+            record.warn(
+                f"the mesh's own UV map fills only {quality.coverage:.1%} of its page, too little for a texture; a new "
+                "one was made"
+            )
         unwrapped = unwrap(mesh, size_px=options.texture_size)
         record.figures["vertices"] = len(unwrapped.vertices)
     return unwrapped
 
 
 def colour(
-    mesh: Mesh, views: Mapping[str, Image.Image], options: JobOptions, place: Place, settings: Mapping[str, Any]
+    mesh: Mesh,
+    views: Mapping[str, Image.Image],
+    options: JobOptions,
+    place: Place,
+    settings: Mapping[str, Any],
+    recall: Recall | None = None,
 ) -> tuple[Mesh, Coverage]:
     """The mesh with a texture from the pictures, and the shares of its texels that were seen, blended and filled.
 
     mesh: with UVs; views: RGBA by view name; settings: fields of the paint pipeline's config
+    recall: keeps the paint pipeline's pictures, 'delighted' and 'views', and brings them back
     Opens the stages 'maps', 'bake' and 'fill'; painting also 'load', 'delight' and 'views'.
     """
     if options.texture in PAINTED:
@@ -106,6 +140,7 @@ def colour(
             engine=place.engine,
             offline=options.offline or None,
             compile_blocks=options.compile,
+            recall=recall,
             **settings,
         )
     else:

@@ -7,6 +7,7 @@ input; who writes the bytes to disk is the caller. Knows nothing of pipelines or
 from __future__ import annotations
 
 import io
+import json
 import logging
 import struct
 import zlib
@@ -33,6 +34,8 @@ READABLE = (".glb", ".gltf", ".obj", ".ply", ".stl")
 WRITABLE = (".glb", ".obj", ".ply", ".stl")
 MAX_FILE_BYTES = 2 << 30
 MAX_FACES = 20_000_000
+SMALLEST_EXTENT, LARGEST_EXTENT = 1e-9, 1e9
+COMPRESSED = {"KHR_draco_mesh_compression": "Draco", "EXT_meshopt_compression": "meshopt"}
 
 UPS = ("y", "z")
 ORIGINS = ("centre", "base", "keep")
@@ -89,6 +92,7 @@ def read_mesh(path: str | Path) -> Mesh:
     size = path.stat().st_size
     if size == 0 or size > MAX_FILE_BYTES:
         raise MeshError(f"{path} has {size} bytes; expected 1 to {MAX_FILE_BYTES}")
+    _refuse_compressed(path)
     try:
         with path.open("rb") as stream:
             loaded = trimesh.load(stream, file_type=ending[1:], resolver=_FolderResolver(path.parent), process=False)
@@ -103,10 +107,38 @@ def read_mesh(path: str | Path) -> Mesh:
     except MeshError:
         raise
     except _PARSER_ERRORS as error:
-        raise MeshError(f"{path} cannot be read as {ending[1:].upper()}: {type(error).__name__}: {error}") from error
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MeshError(f"{path} cannot be read as {ending[1:].upper()}: {why}; export it again") from error
     if not np.isfinite(mesh.vertices[mesh.faces]).any():
         raise MeshError(f"{path}: every vertex is NaN or infinite")
+    _check_extent(mesh, path)
     return weld(compact(mesh.with_(normals=None)))[0]
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Raise MeshError for a GLB whose geometry only a decoder of its own can read: trimesh would make zeros of it."""
+    with path.open("rb") as stream:
+        start = stream.read(20)
+        if start[:4] != b"glTF" or start[16:20] != b"JSON":
+            return
+        try:
+            needed = json.loads(stream.read(int.from_bytes(start[12:16], "little"))).get("extensionsRequired", [])
+        except (ValueError, AttributeError):
+            return  # damaged; the parser says how
+    found = [COMPRESSED[name] for name in needed if name in COMPRESSED]
+    if found:
+        raise MeshError(f"{path} is compressed with {found[0]}, which is not read here; export it without compression")
+
+
+def _check_extent(mesh: Mesh, path: Path) -> None:
+    """Raise MeshError for a mesh so small or large that float32 cannot compute with it."""
+    used = mesh.vertices[np.unique(mesh.faces)].astype(np.float64)
+    used = used[np.isfinite(used).all(1)]
+    extent = float(np.ptp(used, axis=0).max()) if len(used) else 0.0
+    if extent == 0:
+        raise MeshError(f"{path}: all vertices are in one place, so there is no surface")
+    if not SMALLEST_EXTENT < extent < LARGEST_EXTENT:
+        raise MeshError(f"{path} is {extent:.2g} units across; scale it to something between 0.001 and 1000")
 
 
 def _one_trimesh(loaded: Any) -> trimesh.Trimesh | None:

@@ -82,9 +82,14 @@ class Facts:
 
 @dataclass
 class Circumstances:
-    """What differs from run to run: where, when, with what command, and how much memory it took."""
+    """What differs from run to run: where, when, with what command, and how much memory it took.
+
+    name: what the result was called; folder: the working directory, which relative paths of inputs start from
+    """
 
     command: list[str] = field(default_factory=list)
+    name: str = ""
+    folder: str = ""
     machine: Mapping[str, Any] = field(default_factory=dict)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     seconds: float = 0.0
@@ -106,6 +111,8 @@ def build_report(
         "version": facts.version,
         "started": circumstances.started.isoformat(timespec="seconds"),
         "command": list(circumstances.command),
+        "name": circumstances.name,
+        "folder": circumstances.folder,
         "seed": facts.options.get("seed"),
         "model": facts.model,
         "options": plain(facts.options),

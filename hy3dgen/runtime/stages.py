@@ -66,6 +66,12 @@ class StageRecord:
             self.warnings.append(message)
             _emit(self)
 
+    def progress(self, done: int, total: int | None, *, unit: str = "step") -> None:
+        """Say how far the stage is, for what is no loop; ``steps`` does it for loops. total: None when unknown."""
+        if (done, total, unit) != (self.steps_done, self.steps_total, self.unit):
+            self.steps_done, self.steps_total, self.unit = done, total, unit
+            _emit(self)
+
     def decide(self, technique: str, applied: bool, why: str) -> None:
         """Say whether a technique was applied in this stage, and why; the last word counts."""
         self.decisions = [d for d in self.decisions if d.technique != technique]

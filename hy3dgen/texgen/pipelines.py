@@ -38,6 +38,8 @@ from hy3dgen.weights.locate import model_roots
 logger = logging.getLogger(__name__)  # a public name of the reference
 T = TypeVar("T")
 Picture = str | os.PathLike[str] | Image.Image
+# recall('views', make): the pictures of this name from an earlier run, else those that make() gives
+Recall = Callable[[str, Callable[[], list[Image.Image]]], list[Image.Image]]
 
 
 class Hunyuan3DPaintPipeline:
@@ -77,6 +79,7 @@ class Hunyuan3DPaintPipeline:
         )
         self._drawings = Drawings(self.render)
         self._engine: Engine | None = None
+        self._recall: Recall = _make_anew
         self.load_models()
 
     def load_models(self) -> None:
@@ -223,15 +226,15 @@ class Hunyuan3DPaintPipeline:
             with stage("unwrap"):
                 wrapped = mesh_uv_wrap(mesh)
             self.render.load_mesh(wrapped)
-            self.render.set_texture(self._painted(pictures))
+            self.render.set_texture(self._painted(lambda: pictures))
         return self.render.save_mesh()
 
     @torch.no_grad()
     def paint(self, mesh: Mesh, image: Picture | Sequence[Picture]) -> Mesh:
         """As calling the pipeline, for a mesh that has UVs already, which are kept. Raises MeshError without UVs."""
-        pictures = self._without_light(_opened(image))
+        opened = _opened(image)
         self.render.set_mesh(mesh.vertices, mesh.faces, mesh.uv, None if mesh.uv is None else mesh.faces)
-        texture = self._painted(pictures)
+        texture = self._painted(lambda: self._recall("delighted", lambda: self._without_light(opened)))
         return mesh.with_(texture=(texture * 255).round().byte().cpu().numpy())
 
     def _without_light(self, pictures: Sequence[Image.Image]) -> list[Image.Image]:
@@ -247,22 +250,21 @@ class Hunyuan3DPaintPipeline:
                 lit.append(self._attempt("delight", partial(model, picture)))
         return lit
 
-    def _painted(self, pictures: list[Image.Image]) -> torch.Tensor:
-        """The texture of the renderer's mesh: (T, T, 3) float32 in [0, 1]. Stages maps, views, bake, fill."""
+    def recall_with(self, recall: Recall) -> None:
+        """Let ``recall`` keep the pictures without light ('delighted') and the painted 'views', and bring them back."""
+        self._recall = recall
+
+    def _painted(self, pictures: Callable[[], list[Image.Image]]) -> torch.Tensor:
+        """The texture of the renderer's mesh: (T, T, 3) float32 in [0, 1]. Stages maps, views, bake, fill.
+
+        pictures: makes the reference pictures; asked only when the views are not recalled
+        """
         config = self.config
         elevs, azims = config.candidate_camera_elevs, config.candidate_camera_azims
         weights = config.candidate_view_weights
         check_views(elevs, azims, weights)
         self._drawings.forget()
-        with stage("maps"):
-
-            def draw() -> list[Image.Image]:
-                return self.render_normal_multiview(elevs, azims) + self.render_position_multiview(elevs, azims)
-
-            controls = self._attempt("maps", draw)
-        with stage("views"):
-            cameras = [camera_index(elev, azim) for elev, azim in zip(elevs, azims, strict=True)]
-            views = self._attempt("views", partial(self.models["multiview_model"], pictures, controls, cameras))
+        views = self._recall("views", lambda: self._views(pictures(), elevs, azims))
         with stage("bake"):
             size = self.render.default_resolution[::-1]
             views = [view.resize(size) for view in views]
@@ -273,6 +275,21 @@ class Hunyuan3DPaintPipeline:
             self._note_coverage(baked, record)
             mask = baked.painted[..., 0].byte().cpu().numpy() * np.uint8(255)
             return self.texture_inpaint(baked.texture, mask)
+
+    def _views(self, pictures: list[Image.Image], elevs: Sequence[int], azims: Sequence[int]) -> list[Image.Image]:
+        """The object painted from every camera. Stages maps and views."""
+        with stage("maps"):
+
+            def draw() -> list[Image.Image]:
+                return self.render_normal_multiview(elevs, azims) + self.render_position_multiview(elevs, azims)
+
+            controls = self._attempt("maps", draw)
+        with stage("views"):
+            cameras = [camera_index(elev, azim) for elev, azim in zip(elevs, azims, strict=True)]
+            views: list[Image.Image] = self._attempt(
+                "views", partial(self.models["multiview_model"], pictures, controls, cameras)
+            )
+            return views
 
     def _bake(
         self,
@@ -307,6 +324,7 @@ def paint_mesh(
     dtype: str | torch.dtype | None = None,
     offline: bool | None = None,
     engine: Engine | None = None,
+    recall: Recall | None = None,
     **settings: Any,
 ) -> Projection:
     """Paint a mesh with a paint model: what ``--texture paint`` and ``paint-turbo`` do.
@@ -316,6 +334,7 @@ def paint_mesh(
         models, for the last two
     steps, delight_steps: None for the model's usual number; delight: remove light and shadow first
     engine: a memory plan at work, for its stages delight, maps, views and bake
+    recall: keeps the pictures without light ('delighted') and the painted 'views' for a later run
     settings: further fields of ``Hunyuan3DTexGenConfig`` (``vae_tiling``, ``split_guidance``, …)
     Opens the stages load, delight, maps, views, bake and fill; equal seeds give equal textures.
     Returns mesh with texture and coverage (no overlaps). Raises MeshError, ImageError, UsageError, WeightsError,
@@ -332,9 +351,15 @@ def paint_mesh(
         pipeline = Hunyuan3DPaintPipeline(config)
         pipeline.models["multiview_model"].seed_everything(seed)
         pipeline.use_engine(engine)
+        if recall is not None:
+            pipeline.recall_with(recall)
     textured = pipeline.paint(mesh, pictures)
     assert pipeline.coverage is not None
     return Projection(textured, pipeline.coverage, ())
+
+
+def _make_anew(name: str, make: Callable[[], list[Image.Image]]) -> list[Image.Image]:
+    return make()
 
 
 def _set(config: Hunyuan3DTexGenConfig, values: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ The only module that talks to ``huggingface_hub``, which is imported when it is 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,20 @@ def download_file(
         if _is_transport_error(error):
             raise _unreachable(repo, path, error) from error
         raise
+
+
+def ensure_room(repo: str, files: Mapping[str, int], root: Path, what: str) -> None:
+    """Raise DownloadError before the first of several transfers when the disk cannot take what is still missing.
+
+    files: path inside the repository -> published bytes; what has arrived earlier counts as there
+    """
+    missing = 0
+    for path, size_bytes in files.items():
+        target = root / repo / path
+        parts = target.parent.glob(f"{target.name}*") if target.parent.is_dir() else ()
+        there = max((part.stat().st_size for part in parts if part.suffix != ".lock"), default=0)
+        missing += max(size_bytes - there, 0)
+    _ensure_disk(missing, root / repo, what)
 
 
 def _transfer(repo: str, path: str, target: Path, options: DownloadOptions) -> Path:

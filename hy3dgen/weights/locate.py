@@ -16,7 +16,7 @@ from pathlib import Path
 from hy3dgen.errors import UsageError, WeightsNotFoundError
 from hy3dgen.weights import catalogue
 from hy3dgen.weights.catalogue import CatalogueEntry
-from hy3dgen.weights.download import DownloadOptions, cached_file, download_file, hub_cache_folder
+from hy3dgen.weights.download import DownloadOptions, cached_file, download_file, ensure_room, hub_cache_folder
 
 CONFIG_NAME = "config.yaml"
 DEFAULT_SUBFOLDER = "hunyuan3d-dit-v2-0"
@@ -128,6 +128,7 @@ def locate_model(
         search.tried.append(f"the hub, repository {search.repo}: not asked (offline)")
         raise search.missing(True)
     options, root = download or DownloadOptions(), model_roots()[0]
+    _ensure_room(search, root, [file.path for file in search.entry.files] if search.entry is not None else ())
     config = download_file(search.repo, f"{search.subfolder}/{CONFIG_NAME}", root, search.entry, options)
     if config is not None:
         for name in _expected_first(search.entry, names):
@@ -176,6 +177,7 @@ def locate_folder(
     if search.repo is None or stay_offline:
         raise search.missing(stay_offline)
     options, root = download or DownloadOptions(), model_roots()[0]
+    _ensure_room(search, root, wanted)
     for name in wanted:
         candidates = (
             download_file(search.repo, f"{search.subfolder}/{option}", root, search.entry, options)
@@ -270,6 +272,16 @@ def _complete(folder: Path, names: Sequence[str], source: str, tried: list[str])
             return FoundModel(config, folder / name, source)
     tried.append(f"{folder}: has {CONFIG_NAME} but none of {', '.join(names)}")
     return None
+
+
+def _ensure_room(search: _Search, root: Path, wanted: Sequence[str]) -> None:
+    """Look at the disk before the first of a model's files, not before the last."""
+    if search.entry is None or search.repo is None:
+        return
+    sizes = {
+        f"{search.subfolder}/{file.path}": file.size_bytes or 0 for file in search.entry.files if file.path in wanted
+    }
+    ensure_room(search.repo, sizes, root, f"the model '{search.entry.name}'")
 
 
 def _required(entry: CatalogueEntry | None) -> list[str]:

@@ -6,8 +6,9 @@ import io
 
 import pytest
 
-from hy3dgen.cli.console import STAGE_WORDS, Console
-from hy3dgen.runtime.stages import STAGE_NAMES, recording, stage, steps
+from hy3dgen.cli import console as console_module
+from hy3dgen.cli.console import STAGE_WORDS, Console, Pace
+from hy3dgen.runtime.stages import STAGE_NAMES, StageRecord, recording, stage, steps
 
 
 class Terminal(io.StringIO):
@@ -85,3 +86,36 @@ def test_a_warning_is_said_once_for_each_input() -> None:
         console.new_item(name)
         work(console)
     assert stream.getvalue().count("it was dark") == 2
+
+
+def test_a_long_stage_says_how_far_it_is_where_nobody_sees_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a log, ten minutes of sampling were ten minutes without a word."""
+    monkeypatch.setattr(console_module, "SILENCE_S", 0.0)
+    monkeypatch.setattr(console_module, "SURE_AFTER_S", 0.0)
+    stream = io.StringIO()
+    work(Console(error_stream=stream))
+    assert "Finding the shape: 2/3, about 5 s left" in stream.getvalue()
+
+
+def test_the_rest_is_told_from_the_pace_after_the_first_step() -> None:
+    pace, record = Pace(), StageRecord("denoise", steps_total=51)
+    assert pace.left(record, now=0.0) == ""
+    record.steps_done = 1
+    assert pace.left(record, now=60.0) == "", "the first step, with its warming up, tells nothing"
+    record = StageRecord("denoise", steps_done=1, steps_total=51)
+    pace.left(record, now=60.0)
+    record.steps_done = 11
+    assert pace.left(record, now=80.0) == "80 s"
+    record.steps_done = 21
+    assert pace.left(record, now=60.0 + 20 * 60) == "30 min"
+    assert pace.left(StageRecord("decode", steps_done=4), now=90.0) == "", "no total, no rest"
+
+
+def test_a_download_has_a_bar_on_a_terminal() -> None:
+    stream = Terminal()
+    console = Console(error_stream=stream)
+    for done in (0, 400_000_000, 1_000_000_000):
+        console.transfer("unet/model.safetensors", done, 1_000_000_000)
+    console.close()
+    shown = stream.getvalue()
+    assert "model.safetensors" in shown and "1000/1000 MB" in shown and "%" not in shown

@@ -161,6 +161,33 @@ def test_variations_get_a_contact_sheet(capsys: Capture) -> None:
     assert first != second
 
 
+def test_variations_resume_too(capsys: Capture) -> None:
+    """--count 50 that was stopped at 40 could not go on: --resume was refused as being for batches."""
+    save_mug(Path("mug.png"))
+    argv = ("--input", "mug.png", "--texture", "none", "--no-report", "--resume", "--count")
+    run(*argv, "1", code=2)
+    assert "--resume is for batches and --count" in capsys.readouterr().err
+    run(*argv, "2")
+    first = Path("output/mug_sheet.png").read_bytes()
+    capsys.readouterr()
+    run(*argv, "3")
+    assert "3 in all: 1 done, 2 skipped" in capsys.readouterr().err
+    assert Path("output/mug_sheet.png").read_bytes() == first
+    with Image.open("output/mug_sheet-2.png") as sheet:
+        assert sheet.size[1] > 400, "three cells in two rows, the skipped ones among them"
+    run(*argv, "3")
+    assert not Path("output/mug_sheet-3.png").exists()
+
+
+def test_a_folder_that_holds_its_own_results_is_done_once(capsys: Capture) -> None:
+    save_mug(Path("pictures/a.png"))
+    argv = ("--input", "pictures", "--output", "pictures", "--texture", "none", "--resume")
+    run(*argv)
+    capsys.readouterr()
+    run(*argv)
+    assert "1 in all: 1 skipped" in capsys.readouterr().err
+
+
 def cube_with_uv() -> Mesh:
     """A unit cube, each triangle with its own part of the page."""
     box = trimesh.creation.box()
@@ -219,10 +246,10 @@ def test_views_colour_the_sides_they_show() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_within_a_step_and_leaves_no_file(number: int, tmp_path: Path) -> None:
-    save_mug(tmp_path / "mug.png")
-    argv = [sys.executable, str(ROOT / "color.py"), "--input", "mug.png", "--steps", "1000", "--device", "cpu"]
+@pytest.mark.parametrize(("number", "pictures"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
+def test_a_signal_stops_within_a_step_and_leaves_no_file(number: int, pictures: int, tmp_path: Path) -> None:
+    names = [save_mug(tmp_path / f"{n}.png", (200, 60, n)).name for n in range(pictures)]
+    argv = [sys.executable, str(ROOT / "color.py"), "--input", *names, "--steps", "1000", "--device", "cpu"]
     process = subprocess.Popen(
         argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -236,20 +263,6 @@ def test_a_signal_stops_within_a_step_and_leaves_no_file(number: int, tmp_path: 
         rest = process.stderr.read()
     assert process.wait(timeout=60) == 130, rest
     assert time.monotonic() - started < 30
-    assert "stopping after this step" in rest and "error: cancelled" in rest
+    assert "stopping after this step" in rest and rest.count("error: ") == 1 and "error: cancelled" in rest
+    assert pictures == 1 or ("2 in all: 2 cancelled" in rest and "--resume goes on from here" in rest)
     assert list((tmp_path / "output").iterdir()) == []
-
-
-@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_a_second_signal_ends_at_once() -> None:
-    code = (
-        "import os, signal, sys, time\n"
-        "from hy3dgen.cli.interrupt import stop_on_signals\n"
-        "with stop_on_signals(lambda words: None) as event:\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "    assert event.is_set()\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "    time.sleep(60)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=30, check=False)
-    assert done.returncode == 130

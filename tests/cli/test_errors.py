@@ -79,7 +79,7 @@ USAGE = [
     (["--input", "a.png", "b.png", "--output", "a.glb"], "give a folder"),
     (["--input", "a.png", "b.png", "--report", "r.json"], "several results"),
     (["--input", "a.png", "--preview", "p.gif"], "--preview is 'p.gif'"),
-    (["--input", "a.png", "--resume"], "--resume is for batches"),
+    (["--input", "a.png", "--resume"], "--resume is for batches and --count"),
     (["--input", "a.png", "--replay", "r.json"], "leave out --input"),
     (["--input", "a.png", "b.png", "--mesh", "m.glb"], "one mesh with one picture"),
     (["--prompt", "  "], "--prompt is empty"),
@@ -125,7 +125,7 @@ def test_pictures_that_cannot_be_used_are_exit_3(capsys: Capture, mug: str) -> N
 
 
 def test_a_mesh_that_is_not_there_is_exit_3(capsys: Capture, mug: str) -> None:
-    says(capsys, 3, "no mesh at 'gone.glb'", "--input", mug, "--mesh", "gone.glb")
+    says(capsys, 3, "'gone.glb' does not exist", "--input", mug, "--mesh", "gone.glb")
 
 
 def test_a_report_that_is_none_is_exit_3(capsys: Capture, mug: str) -> None:

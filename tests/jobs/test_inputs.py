@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path, PurePath
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from hy3dgen.errors import ImageError, UsageError
+from hy3dgen.images.mark import marked
 from hy3dgen.jobs.inputs import tasks_from_inputs, views_in_folder
+from hy3dgen.jobs.result import encode_picture
 from hy3dgen.jobs.task import Task
+from tests.cli.pictures import save_mug
 
 
 def touch(*paths: Path) -> None:
@@ -95,3 +100,23 @@ def test_an_empty_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="is empty"):
         tasks_from_inputs(["a.png", ""])
+
+
+def test_results_of_earlier_runs_are_no_inputs(tmp_path: Path) -> None:
+    """The second 'color.py --input .' made meshes of the previews of the first, the third of theirs, and so on."""
+    save_mug(tmp_path / "a.png")
+    preview = encode_picture(np.zeros((16, 16, 3), np.uint8))
+    for name in ("a-2.png", "results/a.png", "other/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(preview)
+    save_mug(tmp_path / "results" / "texture.png")
+    with Image.open(tmp_path / "a-2.png") as image:
+        assert image.size == (16, 16) and image.text["Software"] == "hy3dgen"  # type: ignore[attr-defined]
+    for words in (str(tmp_path), str(tmp_path / "**" / "a*.png")):
+        tasks, is_batch = tasks_from_inputs([words], results=[tmp_path / "results"])
+        assert ([t.pictures["front"] for t in tasks], is_batch) == ([tmp_path / "a.png"], True)
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ImageError, match="but 4 that this program has written"):
+        tasks_from_inputs([str(tmp_path)], results=[tmp_path / "results"])
+    assert tasks_from_inputs([str(tmp_path / "a-2.png")])[0], "a picture that is named is taken, whoever made it"
+    assert marked(marked(preview)) == preview and marked(b"no PNG") == b"no PNG"

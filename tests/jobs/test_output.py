@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 import pytest
 
 from hy3dgen.errors import OutputError, UsageError
-from hy3dgen.jobs.output import Outputs
+from hy3dgen.jobs.output import Outputs, safe_stem
 from hy3dgen.jobs.task import Task
 
 
@@ -127,3 +127,15 @@ def test_two_files_of_a_result_cannot_have_one_name(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match="two files of the result"):
             outputs.target(task())
+
+
+def test_names_that_some_disks_hold_for_equal_get_a_number(tmp_path: Path) -> None:
+    """On Windows and macOS 'Mug' and 'mug' are one file, and so are an accent in one or in two characters."""
+    outputs = Outputs(tmp_path, many=True, overwrite=True)
+    names = [outputs.target(task(name)).mesh.name for name in ("Mug", "mug", "caf\u00e9", "cafe\u0301")]
+    assert names == ["Mug.glb", "mug-2.glb", "caf\u00e9.glb", "cafe\u0301-2.glb"]
+
+
+def test_names_that_windows_keeps_for_devices_and_names_that_are_too_long(tmp_path: Path) -> None:
+    assert safe_stem("con") == "_con" and safe_stem("LPT1.old") == "_LPT1.old" and safe_stem("console") == "console"
+    assert len(safe_stem("\uac00" * 200).encode()) <= 200

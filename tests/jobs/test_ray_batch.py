@@ -44,6 +44,16 @@ def test_keep_does_not_go_with_ray(tmp_path: Path) -> None:
 
 
 @pytest.mark.extra
+def test_an_address_where_nobody_listens_is_told_at_once(tmp_path: Path) -> None:
+    """Ray tried for more than a minute and filled the screen with its own lines."""
+    pytest.importorskip("ray")
+    with pytest.raises(UsageError, match=r"no Ray cluster at '127\.0\.0\.1:9'"):
+        ray_batch.run_ray_batch(
+            [], Models(OPTIONS), Outputs(tmp_path, many=True), Surroundings(), address="127.0.0.1:9"
+        )
+
+
+@pytest.mark.extra
 def test_a_killed_worker_loses_nothing_and_repeats_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from hy3dgen.errors import DownloadError
-from hy3dgen.weights.download import _ensure_disk
+from hy3dgen.weights import download
+from hy3dgen.weights.download import _ensure_disk, ensure_room
 
 REPO, FOLDER = "tencent/Hunyuan3D-2mini", "hunyuan3d-dit-v2-mini"
 WEIGHTS = f"{FOLDER}/model.fp16.safetensors"
@@ -175,3 +176,21 @@ def test_a_full_disk_is_noticed_before(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="HF_HOME"):
         _ensure_disk(1 << 60, tmp_path / "not" / "yet", "the model")
     _ensure_disk(1, tmp_path / "not" / "yet", "the model")
+
+
+def test_the_disk_is_looked_at_for_the_whole_model_before_its_first_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file was looked at for itself, so a model of five files filled the disk with four of them."""
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage(0, 0, 2 << 30))
+    files = {"a/one": 1_200_000_000, "a/two": 1_200_000_000}
+    with pytest.raises(DownloadError, match=r"the model 'x' takes 2\.4 GB but .* 2\.1 GB free"):
+        ensure_room("o/r", files, tmp_path, "the model 'x'")
+    part = tmp_path / "o" / "r" / "a" / "two.123.part"
+    part.parent.mkdir(parents=True)
+    with part.open("wb") as file:
+        file.truncate(900_000_000)
+    ensure_room("o/r", files, tmp_path, "the model 'x'")
