@@ -241,8 +241,8 @@ class Renderer:
 
     mesh: RasterMesh
     device: torch.device
-    default_resolution: tuple[int, int] = SIZE
-    texture_size: tuple[int, int] = SIZE
+    default_resolution: tuple[int, int]
+    texture_size: tuple[int, int]
     bake_angle_thres: float = 75.0
     bake_unreliable_kernel_size: int = 8
 
@@ -250,24 +250,29 @@ class Renderer:
         return View(azimuth_deg, elevation_deg)
 
 
-def bake_paint(bench: Bench) -> Row:
-    """The paint stage's bake: six views of 2048² drawn, splatted onto 2048² texels and merged."""
+def paint_views(pictures: list[Any]) -> list[Any]:
+    """The six pictures as the paint stage's networks would give them: RGB, 2048²."""
+    return [picture.image.convert("RGB").resize(SIZE) for picture in pictures]
+
+
+def paint_bake(mesh: Mesh, views: list[Any], device: torch.device) -> Any:
+    """The paint stage's bake on a device: six views of 2048² drawn, splatted onto 2048² texels and merged."""
     from benchmarks import seams
     from hy3dgen.rendering.surface import prepare_mesh
     from hy3dgen.texgen.bake import Drawings, bake
 
-    mesh, atlas = bench.bake_mesh
-    places = [torch.device("cpu"), bench.device]
-    pictures = [picture.image.convert("RGB").resize(SIZE) for picture in bench.pictures]
     azimuths, elevations = zip(*seams.SIX_VIEWS)
+    renderer: Any = Renderer(prepare_mesh(mesh, device=device), device, SIZE, SIZE)
     weights = (1, 0.1, 0.5, 0.1, 0.05, 0.05)
+    return bake(Drawings(renderer), renderer, views, elevations, azimuths, weights, exponent=4)
 
-    def run(device: torch.device) -> Any:
-        renderer: Any = Renderer(prepare_mesh(mesh, device=device), device)
-        return bake(Drawings(renderer), renderer, pictures, elevations, azimuths, weights, exponent=4)
 
+def bake_paint(bench: Bench) -> Row:
+    """``paint_bake`` on the device, its texture compared with the host's."""
+    mesh, atlas = bench.bake_mesh
+    run = partial(paint_bake, mesh, paint_views(bench.pictures))
     times = bench.milliseconds(lambda: run(bench.device), runs=10)
-    host, there = (run(place) for place in places)
+    host, there = (run(place) for place in (torch.device("cpu"), bench.device))
     both = host.painted[..., 0] & there.painted[..., 0].cpu()
     return {
         **times, "faces": len(mesh.faces), "atlas": atlas,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+
+from hy3dgen.rendering.jit import compiled, run_bands
 
 NOTHING_NEW = 0.99
 """A view is skipped when more than this share of its texels is already painted."""
@@ -24,15 +27,24 @@ class Merge:
     def add(self, texture: torch.Tensor, trust: torch.Tensor) -> bool:
         """Add a view; False when it was skipped because others have painted its texels already."""
         if self._colour is None or self._trust is None:
-            self._colour, self._trust = torch.zeros_like(texture), torch.zeros_like(trust)
-        seen = trust > 0
-        total = int(seen.sum())
-        painted = int((seen & (self._trust > 0)).sum())
+            self._colour, self._trust = (
+                torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (texture, trust)
+            )
+        on_cpu = texture.device.type == "cpu"
+        if on_cpu:
+            total, painted = _overlap(trust.numpy(), self._trust.numpy())
+        else:
+            seen = trust > 0
+            total, painted = int(seen.sum()), int((seen & (self._trust > 0)).sum())
         if total and painted / total > NOTHING_NEW:
             self.skipped += 1
             return False
-        self._colour += texture * trust
-        self._trust += trust
+        if on_cpu:
+            sums = (self._colour.numpy(), self._trust.numpy())
+            run_bands(_add_band, len(texture), texture.numpy(), trust.numpy(), *sums)
+        else:
+            self._colour += texture * trust
+            self._trust += trust
         return True
 
     def result(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,3 +52,27 @@ class Merge:
         if self._colour is None or self._trust is None:
             raise RuntimeError("no view was added")
         return self._colour / self._trust.clamp(min=TRUST_FLOOR), self._trust > TRUST_FLOOR
+
+
+@compiled
+def _overlap(trust, painted):
+    """Texels that a view sees, and how many of those are painted already."""
+    total, both = 0, 0
+    for row in range(trust.shape[0]):
+        for column in range(trust.shape[1]):
+            if trust[row, column, 0] > 0:
+                total += 1
+                if painted[row, column, 0] > 0:
+                    both += 1
+    return total, both
+
+
+@compiled
+def _add_band(first, end, texture, trust, colours, sums):
+    for row in range(first, end):
+        for column in range(trust.shape[1]):
+            weight = trust[row, column, 0]
+            if weight != np.float32(0):
+                sums[row, column, 0] += weight
+                for k in range(texture.shape[2]):
+                    colours[row, column, k] += texture[row, column, k] * weight

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from hy3dgen.errors import MeshError
+from hy3dgen.meshes.cleanup import check
 from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.rendering.cameras import frame, to_renderer_space
 from hy3dgen.rendering.jit import compiled, run_bands
 from hy3dgen.rendering.rasterizers import rasterize
-from hy3dgen.rendering.surface import smooth_normals, welded
+from hy3dgen.rendering.surface import finite_points, smooth_normals, welded
 
 GUTTER_TEXELS = 3
 _FARTHEST = -1.0
@@ -39,8 +40,9 @@ class Surface:
 
     @staticmethod
     def of(mesh: Mesh) -> Surface:
-        """Frame a mesh as ``rendering.surface.prepare_mesh`` does."""
-        vertices = np.asarray(mesh.vertices, np.float32)
+        """Frame a mesh as ``rendering.surface.prepare_mesh`` does, with the same errors."""
+        check(mesh)
+        vertices = finite_points(mesh.vertices)
         faces = np.ascontiguousarray(mesh.faces, np.int32)
         return Surface(
             np.ascontiguousarray(frame(to_renderer_space(vertices))[0], np.float32),

@@ -17,6 +17,9 @@ from hy3dgen.meshes.jit import compiled
 _BORDER_WEIGHT = 100.0
 # Pulls a collapse without preferred place (flat surroundings) to the middle of its edge.
 _CALM = 1e-9
+# Adds this share of an edge's squared length to the squared distance that its collapse costs. In a plane everything
+# costs nothing: without an order, one vertex would swallow its neighbours one after the other, in quadratic time.
+_SHORT_FIRST = 1e-8
 
 
 def collapse_edges(points: np.ndarray, faces: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
@@ -138,6 +141,13 @@ def _place(points: Any, quadrics: Any, border: Any, a: int, b: int, q: Any, spot
     """Where the edge's vertices should meet (into ``spot``) and what that costs. q: (10,) float64 to work in."""
     for i in range(10):
         q[i] = quadrics[a, i] + quadrics[b, i]
+    edge = _square(points, a, points[b, 0], points[b, 1], points[b, 2])
+    return _best_spot(points, border, a, b, q, edge, spot) + _SHORT_FIRST * (q[0] + q[3] + q[5]) * edge
+
+
+@compiled
+def _best_spot(points: Any, border: Any, a: int, b: int, q: Any, edge: float, spot: Any) -> float:
+    """``_place`` without the order by length. q: the sum of both quadrics; edge: squared length."""
     if border[a] != border[b]:
         fixed = a if border[a] else b
         spot[0], spot[1], spot[2] = points[fixed, 0], points[fixed, 1], points[fixed, 2]
@@ -158,8 +168,7 @@ def _place(points: Any, quadrics: Any, border: Any, a: int, b: int, q: Any, spot
         y = (c01 * rx + c11 * ry + c12 * rz) / det
         z = (c02 * rx + c12 * ry + c22 * rz) / det
         # a point far from its edge comes from a badly conditioned system
-        reach = _square(points, a, points[b, 0], points[b, 1], points[b, 2])
-        if (x - mx) * (x - mx) + (y - my) * (y - my) + (z - mz) * (z - mz) <= 4 * reach:
+        if (x - mx) * (x - mx) + (y - my) * (y - my) + (z - mz) * (z - mz) <= 4 * edge:
             spot[0], spot[1], spot[2] = x, y, z
             return _value(q, x, y, z)
     spot[0], spot[1], spot[2] = mx, my, mz

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from hy3dgen.rendering.cameras import View, transform_points
+from hy3dgen.rendering.jit import compiled, run_bands
 from hy3dgen.rendering.rasterizers import Raster, interpolate, rasterize
 from hy3dgen.rendering.surface import RasterMesh
 
@@ -74,6 +75,10 @@ def depth_map(drawing: Drawing) -> torch.Tensor:
     A view that sees nothing gives zeros; one that sees a single depth gives 1 where it does.
     """
     depth = interpolate(drawing.camera[:, 2:3].contiguous(), drawing.mesh.faces, drawing.raster)
+    if depth.device.type == "cpu":
+        ids, values = drawing.raster.face_ids.numpy(), depth[..., 0].numpy()
+        run_bands(_normalise_band, len(ids), ids, values, *_seen_range(ids, values))
+        return depth
     seen = depth[drawing.raster.covered]
     if not len(seen):
         return depth
@@ -81,6 +86,30 @@ def depth_map(drawing: Drawing) -> torch.Tensor:
     if high == low:
         return drawing.visible.clone()
     return (depth - low) / (high - low) * drawing.visible
+
+
+@compiled
+def _seen_range(ids, depth):
+    """Lowest and highest depth of the covered pixels."""
+    low, high = np.float32(np.inf), np.float32(-np.inf)
+    for row in range(ids.shape[0]):
+        for column in range(ids.shape[1]):
+            if ids[row, column] > 0:
+                low, high = min(low, depth[row, column]), max(high, depth[row, column])
+    return low, high
+
+
+@compiled
+def _normalise_band(first, end, ids, depth, low, high):
+    """Covered pixels to [0, 1] between low and high, 1 where those are one; the background to 0."""
+    for row in range(first, end):
+        for column in range(ids.shape[1]):
+            if ids[row, column] == 0:
+                depth[row, column] = 0
+            elif low == high:
+                depth[row, column] = 1
+            else:
+                depth[row, column] = (depth[row, column] - low) / (high - low)
 
 
 def to_uint8(values: torch.Tensor) -> np.ndarray:

@@ -13,6 +13,9 @@ from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.rendering.cameras import SCALE_FACTOR, frame, to_renderer_space
 from hy3dgen.rendering.jit import compiled
 
+_LARGEST = 1e18
+"""Coordinates from here on have squares that float32 cannot hold."""
+
 
 @dataclass(frozen=True)
 class RasterMesh:
@@ -60,7 +63,7 @@ def prepare(
 
     vertices: (V, 3) float; faces: (F, 3) int; uv: (U, 2) float, v up; uv_faces: (F, 3) int, ``faces`` when None
     framed: centre on the bounding box and scale to ``scale_factor``
-    Raises MeshError for no faces, wrong shapes, or indices outside the vertices.
+    Raises MeshError for no faces, wrong shapes, indices outside the vertices, or vertices that are not finite.
     """
     vertices, faces = np.asarray(vertices), np.asarray(faces)
     if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3 or not len(faces):
@@ -68,7 +71,7 @@ def prepare(
             f"expected vertices (V, 3) and at least one triangle (F, 3), got {vertices.shape}, {faces.shape}"
         )
     _check_indices(faces, len(vertices), "vertices")
-    points = to_renderer_space(vertices.astype(np.float32))
+    points = to_renderer_space(finite_points(vertices))
     if framed:
         points = frame(points, scale_factor)[0]
     flipped, corner_uv = None, None
@@ -92,6 +95,22 @@ def prepare(
 def prepare_mesh(mesh: Mesh, *, device: torch.device | str = "cpu") -> RasterMesh:
     """``prepare`` for the mesh that travels between rooms."""
     return prepare(mesh.vertices, mesh.faces, mesh.uv, device=device)
+
+
+def finite_points(vertices: np.ndarray) -> np.ndarray:
+    """(V, 3) float32 of any float (V, 3). Raises MeshError where one is NaN, infinite or too large for float32.
+
+    One such vertex would leave no finite frame for all the others.
+    """
+    with np.errstate(over="ignore"):
+        points = np.asarray(vertices).astype(np.float32)
+    bad = np.flatnonzero(~(np.abs(points) < _LARGEST).all(axis=1))
+    if len(bad):
+        raise MeshError(
+            f"{len(bad)} of {len(points)} vertices are NaN, infinite or beyond {_LARGEST:g}; "
+            f"the first is number {bad[0]}, {points[bad[0]].tolist()}; clean the mesh first"
+        )
+    return points
 
 
 def _check_indices(faces: np.ndarray, count: int, what: str) -> None:

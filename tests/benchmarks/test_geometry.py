@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import geometry, surfaces
+from benchmarks import geometry, geometry_gpu, surfaces
 from hy3dgen.meshes import topology
 from hy3dgen.meshes.cleanup import clean
 from tests.meshes import shapes
@@ -50,3 +50,29 @@ def test_small_run_writes_the_promised_keys(tmp_path: Path):
         if row["reference_s"]:
             assert row["ratio"] == pytest.approx(row["ours_s"] / row["reference_s"], rel=0.3, abs=0.01)
     assert "| reduce | figurine |" in docs.read_text()
+
+
+def test_the_device_rows_run_and_a_failing_one_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """On the CPU with small sizes; Triton cannot draw there, so its rows keep the reason."""
+    for name, value in (("SIZE", (64, 64)), ("GRID_POINTS", 33), ("RASTER_FACES", 2000), ("BAKE_FACES", 1000),
+                        ("MIN_RUNS", 1), ("SECONDS_PER_ROW", 0.0)):  # fmt: skip
+        monkeypatch.setattr(geometry_gpu, name, value)
+    output = tmp_path / "gpu.json"
+    assert geometry_gpu.main(["--device", "cpu", "--output", str(output), "--budget-s", "200"]) == 0
+    rows = {row["row"]: row for row in json.loads(output.read_text())["rows"]}
+    assert list(rows) == list(geometry_gpu.ROWS) and set(geometry_gpu.EXPECTED) <= set(rows)
+    for name, row in rows.items():
+        assert ("error" in row) == name.endswith("triton"), row
+        assert "error" in row or row["median_ms"] >= 0
+    assert rows["extract 385³"]["faces_equal_host"] and rows["raster front, torch"]["face_ids_unequal"] == 0
+    lines = geometry_gpu.section(output)
+    assert sum(line.startswith("| raster front, triton |") for line in lines) == 2
+    assert not geometry_gpu.section(tmp_path / "none.json")[-2].startswith("| fill")
+
+
+def test_device_rows_after_the_budget_are_left_out():
+    rows: list[dict[str, object]] = []
+    geometry_gpu.measured(
+        geometry_gpu.Bench(geometry_gpu.pick_device("cpu")), -1.0, lambda found: rows.extend(found[-1:])
+    )
+    assert len(rows) == len(geometry_gpu.ROWS) and all("budget" in str(row["error"]) for row in rows)

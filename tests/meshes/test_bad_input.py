@@ -137,7 +137,9 @@ import resource
 import numpy as np
 from benchmarks.surfaces import figurine_grid, mesh_of_grid, split_faces
 from hy3dgen.meshes.cleanup import clean, remove_small_parts
+from hy3dgen.meshes.decimate import reduce_faces
 from hy3dgen.meshes.normals import vertex_normals
+from hy3dgen.meshes.topology import is_watertight
 mesh = mesh_of_grid(figurine_grid(336))
 for _ in range(2):
     mesh = split_faces(mesh)
@@ -146,14 +148,17 @@ mesh = remove_small_parts(mesh)
 mesh, report = clean(mesh)
 assert report.watertight
 vertex_normals(mesh)
+reduced = reduce_faces(mesh, 40_000)
+assert len(reduced.faces) == 40_000 and is_watertight(reduced)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read in the units of Linux")
-def test_cleaning_five_million_faces_stays_under_four_gigabytes() -> None:
-    """Reduction is left out: fast-simplification needs minutes for so many faces in one plane."""
+@pytest.mark.timeout(900)
+def test_five_million_faces_are_cleaned_and_reduced_under_four_gigabytes() -> None:
+    """Reduction once did not finish: so many faces in one plane cost nothing to collapse, in no order."""
     done = subprocess.run([sys.executable, "-c", _FIVE_MILLION], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) * 1024 < 4e9

@@ -65,6 +65,34 @@ def test_flat_faces_vanish_without_error():
     assert np.abs(cube.vertices).max() == pytest.approx(1.0, abs=1e-3)
 
 
+def test_planes_are_reduced_evenly_and_without_the_fast_pass(monkeypatch: pytest.MonkeyPatch):
+    """In a plane every collapse costs nothing. One vertex once swallowed its neighbours, and five million faces took
+    longer than anybody waited; the fast library does the same."""
+    from benchmarks.surfaces import split_faces
+
+    fine = shapes.box()
+    for _ in range(6):
+        fine = split_faces(fine)
+    assert len(fine.faces) == 12 * 4**6
+    monkeypatch.setattr("hy3dgen.meshes.decimate._fast", lambda *_, **__: pytest.fail("took the fast pass"))
+    reduced = reduce_faces(fine, 3000)
+    assert len(reduced.faces) == 3000 and topology.is_watertight(reduced)
+    assert topology.volume(reduced) == pytest.approx(topology.volume(fine), rel=1e-5)
+    assert np.bincount(reduced.faces.reshape(-1)).max() <= 24
+
+
+def test_curved_meshes_take_the_fast_pass_and_very_large_ones_do_not(monkeypatch: pytest.MonkeyPatch):
+    ball, taken = shapes.bumpy(5, 2), []
+    from hy3dgen.meshes import decimate
+
+    fast = decimate._fast
+    monkeypatch.setattr(decimate, "_fast", lambda *given, **how: taken.append(1) or fast(*given, **how))
+    assert len(reduce_faces(ball, 500).faces) <= 500 and taken
+    taken.clear()
+    monkeypatch.setattr(decimate, "_FAST_UP_TO", 10_000)
+    assert len(reduce_faces(ball, 500).faces) <= 500 and not taken
+
+
 def test_many_parts_reach_low_counts():
     """One pass of the fast method stops early on such meshes without a word."""
     many = shapes.join(*[shapes.ball(2, centre=(3.0 * i, 0.0, 0.0)) for i in range(10)])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes as lewiner
 
+from hy3dgen.errors import UsageError
 from hy3dgen.meshes import topology
 from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.shapegen.models.autoencoders import cubes
@@ -85,6 +86,51 @@ def test_faces_at_unknown_points_are_left_out(hole: float) -> None:
     assert np.isfinite(mesh.vertices).all()
     assert len(topology.boundary_edges(mesh.faces)) > 0
     assert len(np.unique(mesh.faces)) == len(mesh.vertices)
+
+
+def _ball() -> torch.Tensor:
+    x = torch.linspace(-1, 1, 20)
+    return 0.6 - (x[:, None, None] ** 2 + x[None, :, None] ** 2 + x[None, None, :] ** 2).sqrt()
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6, 1e37])
+@pytest.mark.parametrize("on_host", [True, False])
+def test_the_size_of_the_values_moves_nothing(on_host: bool, scale: float) -> None:
+    def run(grid: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        if not on_host:
+            vertices, faces = cubes.surface(grid, 0.0)
+            return vertices.numpy(), faces.numpy()
+        found = marching_cubes(grid, 0.0)
+        assert found is not None
+        return found
+
+    expected, found = run(_ball()), run(_ball() * scale)
+    np.testing.assert_allclose(found[0], expected[0], atol=2e-4)
+    assert np.array_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("shape", [(0, 0, 0), (1, 1, 1), (5, 1, 5)])
+def test_grids_without_a_cell_have_no_surface(shape: tuple[int, int, int]) -> None:
+    assert marching_cubes(torch.ones(shape), 0.0) is None
+
+
+def test_infinite_values_make_no_vertices() -> None:
+    walls = torch.where(_ball() > 0, torch.inf, -torch.inf)
+    assert marching_cubes(walls, 0.0) is None
+    assert len(cubes.surface(walls, 0.0)[1]) == 0
+
+
+def test_a_grid_has_three_axes() -> None:
+    with pytest.raises(UsageError, match=r"three axes.*\(3, 3\)"):
+        marching_cubes(torch.zeros(3, 3), 0.0)
+
+
+def test_one_cell_gives_one_face() -> None:
+    cell = -torch.ones(2, 2, 2)
+    cell[0, 0, 0] = 1
+    found = marching_cubes(cell, 0.0)
+    assert found is not None and len(found[1]) == 1
+    assert np.array_equal(np.sort(found[0], axis=0), np.sort(cubes.surface(cell, 0.0)[0].numpy(), axis=0))
 
 
 @pytest.mark.parametrize("fill", [-1.0, 1.0, float("nan")])

@@ -101,8 +101,10 @@ def marching_cubes(grid: Tensor, level: float) -> tuple[np.ndarray, np.ndarray] 
 
     A grid on the host (and on a Mac's GPU, which shares its memory) goes through scikit-image, one on another device is
     extracted there by ``cubes.surface`` and only the mesh travels. The two agree but for the cut of a cell's surface
-    into triangles and cells that hold a tunnel.
+    into triangles and cells that hold a tunnel. Raises UsageError for a grid that has not three axes.
     """
+    if grid.ndim != 3:
+        raise UsageError(f"a grid of values has three axes, but this one has the shape {tuple(grid.shape)}")
     if min(grid.shape) < 2:
         return None
     if grid.device.type not in ("cpu", "mps"):
