@@ -107,7 +107,7 @@ def train(options: argparse.Namespace) -> bool:
     seed = 10 * options.seed + PHASE_SEEDS[options.command]
     log = JsonLines(options.out / "log.jsonl")
     with blocks(seed, place["block"], size=options.block, workers=options.workers) as source:
-        stream = ShapeStream(source, device, seed, **place, compiled=options.compile)
+        stream = ShapeStream(source, device, seed, **place, engine=options.generator)
         generator = block_generator(device, seed, place["block"], place["offset"])
         phase = _phase(options, networks, stream, generator)
         restarted = state is None and not options.fresh

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from training.generator import pictures, surface, targets
 from training.generator.draw import BLOCK, Drawn
+from training.generator.kernels import kernels_for
 from training.generator.solids import Solids
 
 
@@ -72,13 +73,16 @@ def block_generator(device: torch.device, *words: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(mixed % 2**63)
 
 
-def normalised_lot(drawn: Drawn, device: torch.device, generator: torch.Generator, *, compiled: bool = False) -> Lot:
-    """Drawn shapes on the device, centred and scaled, without those that have too little surface."""
+def normalised_lot(drawn: Drawn, device: torch.device, generator: torch.Generator, *, engine: str = "auto") -> Lot:
+    """Drawn shapes on the device, centred and scaled, without those that have too little surface.
+
+    engine: what evaluates them, see ``kernels.kernels_for``
+    """
     rows, counts, poses, views, lights, materials, categories = (
         torch.from_numpy(getattr(drawn, name)).to(device)
         for name in ("rows", "counts", "poses", "views", "lights", "materials", "categories")
     )
-    solids, halves, good = surface.normalise(Solids(rows, counts, poses, compiled)[:], generator)
+    solids, halves, good = surface.normalise(Solids(rows, counts, poses, kernels_for(device, engine))[:], generator)
     return Lot(solids, halves, categories, views, lights, materials)[good]
 
 
@@ -97,9 +101,9 @@ class ShapeStream:
         *,
         block: int = 0,
         offset: int = 0,
-        compiled: bool = False,
+        engine: str = "auto",
     ) -> None:
-        self._source, self._device, self._seed, self._compiled = source, device, seed, compiled
+        self._source, self._device, self._seed, self._engine = source, device, seed, engine
         self._block, self._offset = block, offset
         self._lot: Lot | None = None
 
@@ -114,7 +118,7 @@ class ShapeStream:
         while missing:
             if self._lot is None:
                 generator = block_generator(self._device, self._seed, self._block)
-                self._lot = normalised_lot(next(self._source), self._device, generator, compiled=self._compiled)
+                self._lot = normalised_lot(next(self._source), self._device, generator, engine=self._engine)
             part = self._lot[self._offset : self._offset + missing]
             self._offset += len(part)
             missing -= len(part)
