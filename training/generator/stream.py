@@ -89,8 +89,8 @@ def normalised_lot(drawn: Drawn, device: torch.device, generator: torch.Generato
 class ShapeStream:
     """Lots of the asked size, one after the other, a function of the seed; the place in it can be kept.
 
-    source: blocks of this seed from block number ``block`` on (``draw.blocks``); offset: shapes of the first block that
-    were already used
+    source: every ``stride``-th block of this seed from number ``block`` on (``draw.blocks``); offset: shapes of the
+    first block that were already used
     """
 
     def __init__(
@@ -102,9 +102,10 @@ class ShapeStream:
         block: int = 0,
         offset: int = 0,
         engine: str = "auto",
+        stride: int = 1,
     ) -> None:
         self._source, self._device, self._seed, self._engine = source, device, seed, engine
-        self._block, self._offset = block, offset
+        self._block, self._offset, self._stride = block, offset, stride
         self._lot: Lot | None = None
 
     def place(self) -> dict[str, int]:
@@ -125,7 +126,7 @@ class ShapeStream:
             if len(part):
                 parts.append(part)
             if self._offset >= len(self._lot):
-                self._lot, self._block, self._offset = None, self._block + 1, 0
+                self._lot, self._block, self._offset = None, self._block + self._stride, 0
         return join(parts)
 
 
