@@ -5,7 +5,6 @@ All in the model's frame (y up, longest side about 1.9, domain +-1.01); nothing 
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numba import njit
 from scipy import ndimage
@@ -194,6 +193,8 @@ def silhouette_iou(one: np.ndarray, two: np.ndarray) -> float:
 
 def _moved(mask: np.ndarray, pose: np.ndarray) -> np.ndarray:
     """A square mask shifted by shares of its side and scaled about its centre."""
+    import cv2  # the volume measures do without, on machines that train
+
     side, scale = mask.shape[0], float(np.exp(pose[2]))
     middle = (side - 1) / 2
     matrix = np.array(

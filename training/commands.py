@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,23 +15,28 @@ from torch import Tensor
 
 import hy3dgen
 from hy3dgen.errors import UsageError
+from hy3dgen.runtime.attention import resolve_backend
 from hy3dgen.runtime.device import pick_device
 from hy3dgen.weights.config import read_yaml
 from training import checkpoints
 from training import evaluate as evaluation
 from training import networks as nets
+from training.evaluate import Ahead
 from training.export import export as write_export
 from training.export import num_parameters
 from training.flow import FlowOptions, FlowPhase
-from training.generator import augment, pictures
+from training.generator import augment
+from training.generator import pictures as looks
 from training.generator.draw import blocks
 from training.generator.stream import ShapeStream, block_generator
 from training.log import JsonLines
 from training.loop import Phase, Session
 from training.networks import Networks
-from training.schedules import BySteps, ByTime, Schedule
+from training.ranks import Ranks, joined, started_at
+from training.schedules import BySteps, ByTime, Progress, Schedule, Until
 from training.vae import VaeOptions, VaePhase
 
+logger = logging.getLogger(__name__)
 RESTART_WARM_UP = 50
 FIRST_WARM_UP = 100
 PHASE_SEEDS = {"vae": 1, "flow": 2}  # the phases see different shapes
@@ -93,9 +100,16 @@ def _fill(networks: Networks, tensors: dict[str, Tensor], options: argparse.Name
 
 def train(options: argparse.Namespace) -> bool:
     """Phases vae and flow. True when the piece is over, False when a signal ended it."""
-    device = pick_device(options.device)
+    with joined(pick_device(options.device)) as (ranks, device):
+        return _train(options, ranks, device)
+
+
+def _train(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> bool:
     start = load_networks(options, device)
     networks, state = start.networks, start.state
+    ahead = None
+    if options.evaluations:  # another process prepares while this one compiles
+        ahead = Ahead(networks.image_size, options.every, options.held_out, ranks)
     if device.type != "cpu":
         torch.set_float32_matmul_precision("high")
     if options.compile:
@@ -105,33 +119,45 @@ def train(options: argparse.Namespace) -> bool:
         raise UsageError(f"{options.out} holds no interrupted piece of phase {options.command}; leave out --resume")
     place = state["data"]["stream"] if state else start.facts.get("stream", {"block": 0, "offset": 0})
     seed = 10 * options.seed + PHASE_SEEDS[options.command]
-    log = JsonLines(options.out / "log.jsonl")
-    with blocks(seed, place["block"], size=options.block, workers=options.workers) as source:
-        stream = ShapeStream(source, device, seed, **place, compiled=options.compile)
-        generator = block_generator(device, seed, place["block"], place["offset"])
+    log = JsonLines(options.out / ("log.jsonl" if ranks.main else f"log.{ranks.rank}.jsonl"), show=ranks.main)
+    first, offset = place["block"] + ranks.rank, place["offset"] if ranks.world == 1 else 0
+    chosen = {"size": options.block, "workers": options.workers, "stride": ranks.world}
+    with blocks(seed, first, **chosen) as source:
+        stream = ShapeStream(
+            source, device, seed, block=first, offset=offset, engine=options.generator, stride=ranks.world
+        )
+        generator = block_generator(device, seed, first, offset, ranks.rank)
         phase = _phase(options, networks, stream, generator)
         restarted = state is None and not options.fresh
         warm_up = options.warm_up if options.warm_up is not None else RESTART_WARM_UP if restarted else FIRST_WARM_UP
-        spent_s = state["spent_s"] if same_piece and state else 0.0
         session = Session(
             phase=phase,
-            progress=BySteps(options.steps) if options.steps else ByTime(options.minutes, spent_s=spent_s),
+            progress=_progress(options, state["spent_s"] if same_piece and state else 0.0),
             schedule=Schedule(options.rate, options.decay, warm_up),
             out=options.out,
             log=log,
             log_every=options.log_every,
-            evaluate=_evaluator(options, networks) if options.evaluations else None,
+            evaluate=_evaluator(options, networks, ahead, ranks) if ahead else None,
             evaluations=max(options.evaluations, 1),
+            passes=2 if options.compile else 0,
+            keep_state=not options.no_state,
+            ranks=ranks,
         )
         if state:
             session.load(state, same_piece=same_piece)
         else:
             session.step, session.samples = start.facts.get("step", 0), start.facts.get("samples", 0)
-        shown = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-        log.write(
-            "start", options=shown, parameters=num_parameters(networks), device=str(device), samples=session.samples
-        )
+        if ranks.main:
+            shown = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+            counted = {"parameters": num_parameters(networks), "device": str(device), "processes": ranks.world}
+            log.write("start", options=shown, **counted, samples=session.samples)
         return session.run()
+
+
+def _progress(options: argparse.Namespace, spent_s: float) -> Progress:
+    if options.within:
+        return Until(started_at() + 60 * options.within - options.reserve)
+    return BySteps(options.steps) if options.steps else ByTime(options.minutes, spent_s=spent_s)
 
 
 def _phase(options: argparse.Namespace, networks: Networks, stream: ShapeStream, generator: torch.Generator) -> Phase:
@@ -146,25 +172,37 @@ def _phase(options: argparse.Namespace, networks: Networks, stream: ShapeStream,
         side=0.0 if options.no_side else 0.5,
         coupling=options.coupling,
         ahead=options.ahead,
-        looks=pictures.VARIED if varied else pictures.RECIPE,
+        compiled=options.compile,
+        looks=looks.VARIED if varied else looks.RECIPE,
         camera=augment.PHOTOGRAPHS if varied else augment.RECIPE,
     )
     return FlowPhase(networks, stream, generator, flow, autocast=options.bf16)
 
 
-def _evaluator(options: argparse.Namespace, networks: Networks) -> Callable[[], dict[str, Any]]:
-    data = evaluation.held_out(networks.image_size, every=4)
+def _evaluator(
+    options: argparse.Namespace, networks: Networks, ahead: Ahead, ranks: Ranks
+) -> Callable[[], dict[str, Any]]:
     score = evaluation.reconstructed if options.command == "vae" else evaluation.generated
 
     def run() -> dict[str, Any]:
-        figures = score(networks, data)
+        try:
+            data = ahead.result()
+        except (ImportError, OSError, BrokenExecutor) as error:
+            data = None  # a figure less is better than a piece of training lost
+            logger.warning("no evaluation: the held-out shapes could not be prepared (%s)", error)
+        if not all(ranks.gathered(data is not None)):
+            return {"skipped": "the held-out shapes could not be prepared"}
+        assert data is not None
+        with torch.compiler.set_stance("force_eager"):  # other shapes than in training: not worth a compilation
+            figures = score(networks, data, ranks=ranks)
         return {name: figures[name] for name in ("iou", "iou_median", "chamfer", "count")}
 
     return run
 
 
 def compile_blocks(networks: Networks) -> None:
-    """Have torch fuse each block when it first runs."""
+    """Have torch fuse each block when it first runs. The attention back end is that of this moment."""
+    torch.compiler.assume_constant_result(resolve_backend)  # else every attention splits its block's graph
     vae, model = networks.vae, networks.model
     assert vae.encoder is not None and vae.encoder.self_attn is not None
     for group in (
@@ -192,7 +230,7 @@ def evaluate(options: argparse.Namespace) -> None:
     """Score a run's averages on the held-out shapes; the record goes to log.jsonl."""
     device = pick_device(options.device)
     networks = load_networks(options, device).networks.eval()
-    data = evaluation.held_out(networks.image_size, every=options.every)
+    data = evaluation.held_out(networks.image_size, every=options.every, pictures=options.held_out)
     log = JsonLines(options.out / "log.jsonl")
     if options.part == "vae":
         log.write("evaluation", part="vae", **evaluation.reconstructed(networks, data))
@@ -200,6 +238,20 @@ def evaluate(options: argparse.Namespace) -> None:
     for guidance in options.guidance:
         figures = evaluation.generated(networks, data, guidance=guidance, seed=options.seed)
         log.write("evaluation", part="flow", guidance=guidance, **figures)
+
+
+def pictures(options: argparse.Namespace) -> None:
+    """Store the held-out pictures for a machine without OpenCV, in --out."""
+    size = options.image_size or evaluation.IMAGE_PX
+    evaluation.write_pictures(options.out / f"held-out-{size}.zip", size, options.every)
+
+
+def rates(options: argparse.Namespace) -> None:
+    """How fast every part is here."""
+    from training.rates import measure_all
+
+    with joined(pick_device(options.device)) as (ranks, device):
+        measure_all(options, ranks, device)
 
 
 def sheet(options: argparse.Namespace) -> None:

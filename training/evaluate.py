@@ -2,12 +2,18 @@
 
 The shapes, pictures, preprocessing and scores are those of ``benchmarks.quality``; only the decoder differs: here the
 whole lattice is decoded, on the device. Published figures come from the benchmark on the exported folder.
+
+Pictures can be prepared ahead (``write_pictures``), for machines without OpenCV; the rest is made anew everywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,16 +21,17 @@ import torch
 from torch import Tensor
 
 from benchmarks import scoring
-from benchmarks.quality import CELLS, PICTURE_PX, field_scores
 from benchmarks.shapes import CATEGORIES, SHAPES_PER_CATEGORY, shape
-from hy3dgen.shapegen import sampling
-from hy3dgen.shapegen.models.conditioner import crop_centre, resize_shorter_side
-from hy3dgen.shapegen.preprocessors import ImageProcessorV2
-from hy3dgen.shapegen.schedulers import FlowMatchEulerDiscreteScheduler
+from hy3dgen.errors import WeightsDamagedError
+from hy3dgen.runtime.files import write_atomic
 from training.networks import Networks
+from training.ranks import Ranks
 
 Record = dict[str, Any]
-POINTS_PER_PIECE = 2**15
+POINTS_PER_PIECE = 2**17
+CELLS = 64
+PICTURE_PX = 512
+IMAGE_PX = 168  # of the shipped image encoder
 
 
 @dataclass(frozen=True)
@@ -46,65 +53,153 @@ class HeldOut:
 
 
 def held_out(
-    image_size: int, *, every: int = 4, cells: int = CELLS, categories: Iterable[str] = tuple(CATEGORIES)
+    image_size: int,
+    *,
+    every: int = 4,
+    cells: int = CELLS,
+    categories: Iterable[str] = tuple(CATEGORIES),
+    pictures: Path | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> HeldOut:
-    """Every ``every``-th of the SHAPES_PER_CATEGORY fixed shapes of each category, prepared once.
+    """Every ``every``-th of the SHAPES_PER_CATEGORY fixed shapes of each category, prepared once; of these every
+    ``world``-th from number ``rank`` on.
 
-    The first call on a machine compiles the benchmark's loops, which takes about a minute.
+    pictures: what ``write_pictures`` wrote. The first call on a machine compiles the benchmark's loops, about a minute.
     """
     names = [(name, index) for name in categories for index in range(0, SHAPES_PER_CATEGORY, every)]
-    process, lattice = ImageProcessorV2(size=PICTURE_PX), scoring.lattice(cells)
-    pictures, inside, surface = [], [], []
+    names = names[rank::world]
+    stored = read_pictures(pictures, image_size) if pictures is not None else {}
+    lattice = scoring.lattice(cells)
+    seen, inside, surface = [], [], []
     for name, index in names:
         solid = shape(name, index)
-        seen = (process(solid.render(PICTURE_PX))["image"] + 1) / 2
-        pictures.append(crop_centre(resize_shorter_side(seen, image_size), image_size))
+        key = f"{name}-{index}"
+        seen.append(stored[key] if key in stored else preprocessed(solid.render(PICTURE_PX), image_size))
         inside.append(solid.field(lattice) > 0)
         surface.append(solid.surface(scoring.SURFACE_POINTS))
     kinds = tuple(name for name, _ in names)
-    return HeldOut(torch.cat(pictures), np.stack(inside), np.stack(surface).astype(np.float32), kinds, cells)
+    return HeldOut(torch.cat(seen), np.stack(inside), np.stack(surface).astype(np.float32), kinds, cells)
+
+
+def preprocessed(picture: Any, image_size: int) -> Tensor:
+    """(1, 3, S, S) in [0, 1] on white of a PIL cut-out, by the public pipeline's steps."""
+    from hy3dgen.shapegen.models.conditioner import crop_centre, resize_shorter_side
+    from hy3dgen.shapegen.preprocessors import ImageProcessorV2
+
+    seen = (ImageProcessorV2(size=PICTURE_PX)(picture)["image"] + 1) / 2
+    return crop_centre(resize_shorter_side(seen, image_size), image_size)
+
+
+def write_pictures(path: Path, image_size: int, every: int = 1) -> None:
+    """Store the preprocessed pictures of the held-out shapes, 8 bits a channel, as one archive."""
+    import io
+    import zipfile
+
+    from PIL import Image
+
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in CATEGORIES:
+            for index in range(0, SHAPES_PER_CATEGORY, every):
+                seen = preprocessed(shape(name, index).render(PICTURE_PX), image_size)[0].permute(1, 2, 0)
+                picture = Image.fromarray((seen.clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy())
+                data = io.BytesIO()
+                picture.save(data, "WEBP", lossless=True, quality=100, method=6)
+                file.writestr(f"{name}-{index}.webp", data.getvalue())
+    write_atomic(path, archive.getvalue())
+
+
+def read_pictures(path: Path, image_size: int) -> dict[str, Tensor]:
+    """What ``write_pictures`` wrote: (1, 3, S, S) by the shapes' names. Raises WeightsDamagedError for another size."""
+    import zipfile
+
+    from PIL import Image
+
+    found = {}
+    with zipfile.ZipFile(path) as file:
+        for name in file.namelist():
+            with file.open(name) as data, Image.open(data) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+            if pixels.shape[0] != image_size:
+                raise WeightsDamagedError(f"{path} has pictures of {pixels.shape[0]} px, {image_size} are needed")
+            found[Path(name).stem] = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    return found
+
+
+class Ahead:
+    """This rank's part of the held-out shapes, which another process prepares while this one goes on; ``result`` waits
+    for them."""
+
+    def __init__(self, image_size: int, every: int, pictures: Path | None, ranks: Ranks) -> None:
+        # spawned, not forked: this process has threads and perhaps a device
+        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        part = {"every": every, "pictures": pictures, "rank": ranks.rank, "world": ranks.world}
+        self._made: Future[HeldOut] = self._pool.submit(held_out, image_size, **part)
+        self._found: HeldOut | None = None
+
+    def result(self) -> HeldOut:
+        """Raises what the preparation raised."""
+        if self._found is None:
+            self._found = self._made.result()
+            self.close()
+        return self._found
+
+    def close(self) -> None:
+        """End the process."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 @torch.inference_mode()
-def reconstructed(networks: Networks, data: HeldOut, *, batch_size: int = 16) -> Record:
+def reconstructed(networks: Networks, data: HeldOut, *, batch_size: int = 16, ranks: Ranks | None = None) -> Record:
     """IoU and chamfer of the VAE alone: surface points → latents → field."""
+    ranks = ranks or Ranks()
     device = next(networks.parameters()).device
     fields = []
     for part in torch.from_numpy(data.surface[:, : networks.num_points]).split(batch_size):
         fields.append(decoded(networks, networks.encode(part.to(device)).mode(), data.cells))
-    return summary(np.concatenate(fields), data)
+    return summary(np.concatenate(fields), data, ranks)
 
 
 @torch.inference_mode()
 def generated(
-    networks: Networks, data: HeldOut, *, guidance: float = 3.0, steps: int = 20, seed: int = 0, batch_size: int = 32
+    networks: Networks,
+    data: HeldOut,
+    *,
+    guidance: float = 3.0,
+    steps: int = 20,
+    seed: int = 0,
+    batch_size: int = 32,
+    ranks: Ranks | None = None,
 ) -> Record:
-    """IoU and chamfer from a picture to a shape, with classifier-free guidance."""
+    """IoU and chamfer from a picture to a shape, with classifier-free guidance. ranks: processes that have a part of
+    the shapes each; all get the figures of all."""
+    ranks = ranks or Ranks()
     device = next(networks.parameters()).device
-    generator = torch.Generator("cpu").manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed + 1000 * ranks.rank)
     fields = []
     for pictures in data.pictures.split(batch_size):
         noise = torch.randn(len(pictures), *networks.vae.latent_shape, generator=generator).to(device)
         latents = sampled(networks, pictures.to(device), noise, guidance, steps) / networks.scale
         fields += [decoded(networks, part, data.cells) for part in latents.split(8)]
-    return summary(np.concatenate(fields), data)
+    return summary(np.concatenate(fields), data, ranks)
 
 
 def sampled(networks: Networks, pictures: Tensor, noise: Tensor, guidance: float, steps: int) -> Tensor:
     """Scaled latents (B, L, C) of pictures (B, 3, S, S), from noise of the latents' shape."""
     tokens = networks.look(pictures)
-    scheduler = FlowMatchEulerDiscreteScheduler()
-    # the same times as the published pipeline: sigmas given, not derived
-    sampling.retrieve_timesteps(scheduler, device=noise.device, sigmas=np.linspace(0, 1, steps))
-
-    def network(latents: Tensor, time: Tensor, contexts: Any) -> Tensor:
-        return networks.model(latents, time, contexts)
-
-    if guidance == 1:
-        velocity = sampling.unguided(network, {"main": tokens})
-    else:
-        velocity = sampling.guided(network, {"main": torch.cat([tokens, torch.zeros_like(tokens)])}, guidance)
-    return sampling.denoise(velocity, scheduler, noise)
+    if guidance != 1:
+        tokens = torch.cat([tokens, torch.zeros_like(tokens)])
+    times = torch.linspace(0, 1, steps, device=noise.device)
+    latents = noise
+    for now, then in pairwise(times):  # the public pipeline's times and steps
+        copies = latents if guidance == 1 else torch.cat([latents, latents])
+        velocity = networks.model(copies, now.expand(len(copies)), {"main": tokens})
+        if guidance != 1:
+            seen, unseen = velocity.chunk(2)
+            velocity = unseen + guidance * (seen - unseen)
+        latents = latents + (then - now) * velocity
+    return latents
 
 
 def decoded(networks: Networks, latents: Tensor, cells: int) -> np.ndarray:
@@ -118,20 +213,26 @@ def decoded(networks: Networks, latents: Tensor, cells: int) -> np.ndarray:
     return torch.cat(values, 1).float().cpu().numpy().reshape(-1, cells + 1, cells + 1, cells + 1)
 
 
-def summary(fields: np.ndarray, data: HeldOut) -> Record:
-    """Means, the median, and means by category of the benchmark's scores."""
-    records = [
-        field_scores(values, inside, surface[:, :3])
-        for values, inside, surface in zip(fields, data.inside, data.surface, strict=True)
-    ]
-    by_category: dict[str, list[Record]] = {}
-    for name, record in zip(data.categories, records, strict=True):
-        by_category.setdefault(name, []).append(record)
+def field_scores(field: np.ndarray, inside: np.ndarray, surface: np.ndarray) -> dict[str, float]:
+    """As ``benchmarks.quality.field_scores``, which this cannot import where there is no OpenCV (tested)."""
+    found = scoring.chamfer(scoring.crossings(field), surface, np.random.default_rng(0))
+    return {"iou": scoring.volume_iou(field > 0, inside), "chamfer": found}
+
+
+def summary(fields: np.ndarray, data: HeldOut, ranks: Ranks | None = None) -> Record:
+    """Means, the median, and means by category of the benchmark's scores; over the parts of all ``ranks``."""
+    with ThreadPoolExecutor(8) as pool:
+        mine = list(pool.map(field_scores, fields, data.inside, data.surface[..., :3]))
+    parts = (ranks or Ranks()).gathered(list(zip(data.categories, mine, strict=True)))
+    records = [record for part in parts for _, record in part]
+    by_category: dict[str, list[Record]] = {name: [] for name in CATEGORIES}
+    for name, record in (item for part in parts for item in part):
+        by_category[name].append(record)
     return {
         **_means(records),
         "iou_median": float(np.median([record["iou"] for record in records])),
         "count": len(records),
-        "categories": {name: _means(items) for name, items in by_category.items()},
+        "categories": {name: _means(items) for name, items in by_category.items() if items},
     }
 
 

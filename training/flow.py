@@ -21,7 +21,7 @@ class FlowOptions:
     """batch_size: samples a step; pool: shapes that are kept; reuse: how often each is used before it is replaced, on
     average; unconditional: share of samples without a picture; side: weight of the side loss, 0 leaves it out;
     coupling: pair noise and data (see ``coupling``); looks, camera: kinds of pictures; ahead: batches of new shapes
-    that are made at once"""
+    that are made at once; compiled: fuse what a camera does to pictures"""
 
     batch_size: int = 256
     pool: int = 24576
@@ -30,6 +30,7 @@ class FlowOptions:
     side: float = 0.5
     coupling: bool = False
     ahead: int = 1
+    compiled: bool = False
     looks: pictures.Looks = field(default=pictures.RECIPE)
     camera: augment.Camera = field(default=augment.RECIPE)
 
@@ -138,16 +139,23 @@ class FlowPhase:
         lot = self._stream.take(self._at_once)
         points = lot.points(self.networks.num_points, self._generator)
         seen, side = lot.photograph(points, self.networks.image_size, self._generator, self._options.looks)
-        with self._precision(points):
-            posterior = self.networks.encode(points)
-        self._pool.add(picture=seen, side=side.half(), mean=posterior.mean.half(), std=posterior.std.half())
+        means, stds = [], []
+        for part in points.split(self.batch_size):  # one size, so that a compiled encoder is compiled once
+            with self._precision(part):
+                posterior = self.networks.encode(part)
+            means.append(posterior.mean.half())
+            stds.append(posterior.std.half())
+        self._pool.add(picture=seen, side=side.half(), mean=torch.cat(means), std=torch.cat(stds))
 
     def _precision(self, like: Tensor) -> torch.autocast:
         return torch.autocast(like.device.type, torch.bfloat16, enabled=self._autocast)
 
-    def _refresh(self) -> None:
+    def _fill(self) -> None:
         while len(self._pool) < min(self._options.pool, 8 * self.batch_size):
             self._insert()
+
+    def _refresh(self) -> None:
+        self._fill()
         self._due += self.batch_size / self._options.reuse
         if self._due >= self._at_once:
             self._due -= self._at_once
@@ -160,7 +168,7 @@ class FlowPhase:
         self._refresh()
         options, generator, networks = self._options, self._generator, self.networks
         batch = self._pool.draw(options.batch_size, generator)
-        seen = augment.augment(batch["picture"], generator, options.camera)
+        seen = augment.augment(batch["picture"], generator, options.camera, compiled=options.compiled)
         device = seen.device
         shape = batch["mean"].shape
         draw = torch.randn(shape, generator=generator, device=device)
@@ -185,6 +193,20 @@ class FlowPhase:
             "depth_l1": depth,
         }
         return each.mean() + options.side * side, {name: value.detach() for name, value in figures.items()}
+
+    def prepare(self, passes: int) -> None:
+        """See ``loop.Phase``."""
+        self._fill()
+        before, due = generator_state(self._generator), self._due
+        for _ in range(passes):
+            self._due = -1e9
+            self.loss()[0].backward()
+        restore_generator(self._generator, before)
+        self._due = due
+
+    def place(self) -> dict[str, int]:
+        """See ``loop.Phase``."""
+        return self._stream.place()
 
     def finish(self, log: JsonLines) -> None:
         log.write("pool", shapes=len(self._pool), patches=(self.networks.image_size // PATCH_PX) ** 2)

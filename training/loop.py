@@ -19,7 +19,10 @@ from training.ema import MovingAverage
 from training.log import JsonLines
 from training.networks import Networks
 from training.optim import MuonAdamW
-from training.schedules import BySteps, ByTime, Schedule
+from training.ranks import Ranks
+from training.schedules import Progress, Schedule
+
+SAME_EVERY = 500  # steps after which all processes take over the main one's weights, in case rounding parted them
 
 
 class Phase(Protocol):
@@ -37,11 +40,19 @@ class Phase(Protocol):
         """The loss of the next batch and figures for the log, scalars."""
         ...
 
+    def place(self) -> dict[str, int]:
+        """Where the stream of shapes is."""
+        ...
+
     def state(self) -> dict[str, Any]:
         """Where the data is: streams, generators, pools."""
         ...
 
     def load_state(self, state: dict[str, Any]) -> None: ...
+
+    def prepare(self, passes: int) -> None:
+        """Make the first data, then go forward and back ``passes`` times without an effect on what follows."""
+        ...
 
     def finish(self, log: JsonLines) -> None:
         """Called once at the end, with the averages in place."""
@@ -73,10 +84,15 @@ class Stop:
 
 @dataclass
 class Session:
-    """One piece of training of a phase, interruptible. out: where state, shards and log go."""
+    """One piece of training of a phase, interruptible.
+
+    out: where state, shards and log go; evaluate: held-out figures of some shapes, as every process has its part of
+    them; passes: forward and backward before the clock starts, 2 to have compiled everything; keep_state: write
+    ``checkpoints.STATE`` too, of use on this machine only; ranks: the processes that train together
+    """
 
     phase: Phase
-    progress: ByTime | BySteps
+    progress: Progress
     schedule: Schedule
     out: Path
     log: JsonLines
@@ -86,9 +102,13 @@ class Session:
     evaluations: int = 4
     optimiser_options: dict[str, Any] = field(default_factory=dict)
     stop: Stop = field(default_factory=Stop)
+    passes: int = 0
+    keep_state: bool = True
+    ranks: Ranks = field(default_factory=Ranks)
 
     def __post_init__(self) -> None:
         parameters = self.phase.parameters()
+        self.ranks.same_([parameter for _, parameter in parameters])
         self.optimiser = MuonAdamW(parameters, **self.optimiser_options)
         self.average = MovingAverage([parameter for _, parameter in parameters], self.decay)
         self.step = self.samples = self.piece_step = 0
@@ -101,16 +121,21 @@ class Session:
         self.step, self.samples = state["step"], state["samples"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.load_state_dict(state["average"])
-        self.phase.load_state(state["data"])
+        if self.ranks.world == 1:  # the other processes' pools are not kept: each makes a new one
+            self.phase.load_state(state["data"])
         self.piece_step = state["piece_step"] if same_piece else 0
 
     def run(self) -> bool:
         """Train until the piece is over or a signal comes; saves in both cases. True when the piece is over."""
         with self.stop.listening():
+            self._prepare()
             sums: dict[str, Tensor] = {}
             count, since, started_at = 0, time.monotonic(), self.piece_step
-            due = self._next_evaluation()
-            while not self.stop and (share := self.progress.share(self.piece_step)) < 1:
+            due, stopped = self._next_evaluation(self.progress.share(self.piece_step)), False
+            while True:
+                share, stopped = self.ranks.agreed(self.progress.share(self.piece_step), bool(self.stop))
+                if stopped or share >= 1:
+                    break
                 figures = self._one_step(share)
                 for name, value in figures.items():
                     sums[name] = sums[name] + value if name in sums else value
@@ -120,48 +145,72 @@ class Session:
                     sums, count, since = {}, 0, time.monotonic()
                 if share >= due and self.evaluate is not None:
                     self._evaluated(share)
-                    due, since = self._next_evaluation(), time.monotonic()
+                    due, since = self._next_evaluation(share), time.monotonic()
             if count:
                 self._report(sums, count, time.monotonic() - since)
-            over = not self.stop
-            self.log.write(
-                "end", step=self.step, samples=self.samples, finished=over, steps=self.piece_step - started_at
-            )
-            if over:
-                with self.average.applied():
-                    self.phase.finish(self.log)
-                if self.evaluate is not None:
-                    self._evaluated(1.0)
-            self.save(finished=over)
-        return over
+            steps = self.piece_step - started_at
+            self._log("end", step=self.step, samples=self.samples, finished=not stopped, steps=steps)
+            self._finish(stopped)
+        return not stopped
+
+    def _finish(self, stopped: bool) -> None:
+        """Weights first, then figures: what was trained is safe when the evaluation is cut off."""
+        if stopped:
+            self.save(finished=False)
+            return
+        with self.average.applied():
+            self.phase.finish(self.log)
+        self.save(finished=True)
+        if self.evaluate is not None:
+            self._evaluated(1.0)
+
+    def _prepare(self) -> None:
+        begin = time.monotonic()
+        self.phase.prepare(self.passes)
+        for _, parameter in self.phase.parameters():
+            parameter.grad = None
+        self.ranks.agreed(0.0, False)  # wait for each other
+        self._log("ready", seconds=time.monotonic() - begin)
+        self.progress.begin()
 
     def _one_step(self, share: float) -> dict[str, Tensor]:
         loss, figures = self.phase.loss()
         loss.backward()
-        norm = self.optimiser.step(self.schedule.at(share, self.piece_step))
+        norm = self.optimiser.step(self.schedule.at(share, self.piece_step), self.ranks)
         self.average.update()
         self.step, self.piece_step = self.step + 1, self.piece_step + 1
-        self.samples += self.phase.batch_size
+        self.samples += self.phase.batch_size * self.ranks.world
+        if self.step % SAME_EVERY == 0:
+            self.ranks.same_([parameter for _, parameter in self.phase.parameters()])
         return figures | {"gradient_norm": norm.detach()}
 
     def _report(self, sums: dict[str, Tensor], count: int, seconds: float) -> None:
         means = {name: float(value) / count for name, value in sums.items()}
-        rate = count * self.phase.batch_size / max(seconds, 1e-6)
-        self.log.write(self.phase.name, step=self.step, samples=self.samples, per_s=rate, **means)
+        rate = count * self.phase.batch_size * self.ranks.world / max(seconds, 1e-6)
+        self._log(self.phase.name, step=self.step, samples=self.samples, per_s=rate, **means)
 
-    def _next_evaluation(self) -> float:
-        share = self.progress.share(self.piece_step)
+    def _log(self, kind: str, **values: Any) -> None:
+        if self.ranks.main:
+            self.log.write(kind, **values)
+
+    def _next_evaluation(self, share: float) -> float:
         return (int(share * self.evaluations) + 1) / self.evaluations
 
     def _evaluated(self, share: float) -> None:
         assert self.evaluate is not None
         begin = time.monotonic()
         with self.average.applied():
-            self.log.write("evaluation", share=share, step=self.step, samples=self.samples, **self.evaluate())
+            figures = self.evaluate()
+        self._log("evaluation", share=share, step=self.step, samples=self.samples, **figures)
+        if share < 1 and not self.keep_state:
+            self.save(finished=False)  # something comes back even if the piece is cut off
         self.progress.pause(time.monotonic() - begin)
 
     def save(self, *, finished: bool) -> None:
-        """The full state for this machine; the averages as shards for another."""
+        """The full state for this machine; the averages as shards for another. By the main process."""
+        stream = self._stream_place()
+        if not self.ranks.main:
+            return
         state: dict[str, Any] = {
             "phase": self.phase.name,
             "networks": self.phase.networks.state_dict(),
@@ -178,10 +227,23 @@ class Session:
             "finished": finished,
         }
         facts = {name: state[name] for name in ("phase", "config", "num_points", "scale", "step", "samples")}
-        facts["stream"] = state["data"]["stream"]
+        facts["stream"] = state["data"]["stream"] = stream
         with self.average.applied():
-            checkpoints.write_shards(self.out, self.phase.networks.state_dict(), facts)
+            checkpoints.write_shards(self.out, self._kept(), facts)
+        if not self.keep_state:
+            return
         checkpoints.write_state(self.out, state)  # last: the pool makes it large, and a stopped process has little time
+
+    def _stream_place(self) -> dict[str, int]:
+        """Where a later run goes on: with several processes, behind the blocks that any of them has begun."""
+        places = self.ranks.gathered(self.phase.place())
+        if len(places) == 1:
+            return places[0]
+        return {"block": max(place["block"] for place in places) + 1, "offset": 0}
+
+    def _kept(self) -> dict[str, Tensor]:
+        """What goes into the shards."""
+        return dict(self.phase.networks.state_dict())
 
 
 def generator_state(generator: torch.Generator) -> Tensor:

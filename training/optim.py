@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.ranks import Ranks
+
 NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
 BLOCK_NAMES = ("blocks", "layer.", "cross")  # parts of a name that mark a block of our networks
 
@@ -71,8 +73,11 @@ class MuonAdamW:
         self._adamw = torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=betas)
 
     @torch.no_grad()
-    def step(self, rate: float) -> Tensor:
-        """One update; the gradients are cleared. Returns their norm before clipping, a scalar on the device."""
+    def step(self, rate: float, ranks: Ranks | None = None) -> Tensor:
+        """One update, with the gradients' means over ``ranks``; the gradients are cleared. Returns their norm before
+        clipping, a scalar on the device."""
+        if ranks is not None:
+            ranks.mean_([parameter.grad for parameter in self._all if parameter.grad is not None])
         norm = nn.utils.clip_grad_norm_(self._all, self._clip)
         for group in self._adamw.param_groups:
             group["lr"] = rate

@@ -15,6 +15,14 @@ from typing import Protocol
 class Progress(Protocol):
     """How far a piece of training is."""
 
+    def begin(self) -> None:
+        """Everything is compiled: training begins."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """So many seconds were not training."""
+        ...
+
     def share(self, step: int) -> float:
         """0 at the start, 1 when it should end; ``step``: steps that were made."""
         ...
@@ -29,7 +37,12 @@ class ByTime:
 
     def __init__(self, minutes: float, *, spent_s: float = 0.0, now: Callable[[], float] = time.monotonic) -> None:
         self._total_s, self._now = minutes * 60, now
+        self._spent_s = spent_s
         self._start = now() - spent_s
+
+    def begin(self) -> None:
+        """The clock starts now; what came before (compilation) does not count."""
+        self._start = self._now() - self._spent_s
 
     def share(self, step: int) -> float:
         return self.spent_s() / self._total_s
@@ -42,11 +55,35 @@ class ByTime:
         self._start += seconds
 
 
+class Until:
+    """Ends at a moment, whatever the start took; the piece is what lies between ``begin`` and it. For a machine that is
+    lent for so many minutes, compilation and evaluation included."""
+
+    def __init__(self, end_s: float, *, now: Callable[[], float] = time.time) -> None:
+        self._end, self._now = end_s, now
+        self._start = now()
+
+    def begin(self) -> None:
+        self._start = self._now()
+
+    def share(self, step: int) -> float:
+        return self.spent_s() / max(self._end - self._start, 1e-3)
+
+    def spent_s(self) -> float:
+        return self._now() - self._start
+
+    def pause(self, seconds: float) -> None:
+        """Nothing: the end does not move."""
+
+
 class BySteps:
     """Ends after so many steps."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
+
+    def begin(self) -> None:
+        """Nothing: steps know no time."""
 
     def share(self, step: int) -> float:
         return step / self._steps

@@ -74,6 +74,16 @@ class VaePhase:
         loss = squared + options.absolute * absolute + options.kl * kl
         return loss, {name: value.detach() for name, value in figures.items()}
 
+    def prepare(self, passes: int) -> None:
+        """See ``loop.Phase``."""
+        made = self._next()
+        self._ready.insert(0, made)
+        before = generator_state(self._generator)
+        for _ in range(passes):
+            self._ready.insert(0, made)
+            self.loss()[0].backward()
+        restore_generator(self._generator, before)
+
     @torch.no_grad()
     def finish(self, log: JsonLines) -> None:
         """Measure the latents' spread; its inverse becomes the scale."""
@@ -86,6 +96,10 @@ class VaePhase:
         self.networks.scale = 1 / float(everything.std())
         spectrum = torch.linalg.eigvalsh(everything.T.cov().float()).flip(0).tolist()
         log.write("latents", scale=self.networks.scale, mean=float(everything.mean()), variances=spectrum)
+
+    def place(self) -> dict[str, int]:
+        """See ``loop.Phase``."""
+        return self._stream.place()
 
     def state(self) -> dict[str, Any]:
         ready = [asdict(batch) for batch in self._ready]

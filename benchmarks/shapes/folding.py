@@ -101,39 +101,53 @@ def gradient(rows: np.ndarray, pose: np.ndarray, x: float, y: float, z: float) -
     return 0.25 * (a + b + c + d), (a - b - c + d) * q, (-a - b + c + d) * q, (-a + b - c + d) * q
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def evaluate(rows: np.ndarray, pose: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Signed distance estimate at (N, 3) points, positive inside, float32.
+@njit(**_FAST)
+def estimate(rows: np.ndarray, pose: np.ndarray, x: float, y: float, z: float) -> float:
+    """Signed distance estimate at one point, positive inside.
 
     Near the surface the folded value is divided by the length of its gradient (kept in 0.35..1.5), because blends and
     some primitives are not true distances.
     """
+    d = fold(rows, pose, x, y, z)[0]
+    if abs(d) < 0.25:
+        _, gx, gy, gz = gradient(rows, pose, x, y, z)
+        d /= min(max(math.sqrt(gx * gx + gy * gy + gz * gz), 0.35), 1.5)
+    return -d
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def evaluate(rows: np.ndarray, pose: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """``estimate`` at (N, 3) points, (N,) float32."""
     out = np.empty(points.shape[0], np.float32)
     for i in prange(points.shape[0]):
-        x, y, z = float(points[i, 0]), float(points[i, 1]), float(points[i, 2])
-        d = fold(rows, pose, x, y, z)[0]
-        if abs(d) < 0.25:
-            _, gx, gy, gz = gradient(rows, pose, x, y, z)
-            d /= min(max(math.sqrt(gx * gx + gy * gy + gz * gz), 0.35), 1.5)
-        out[i] = -d
+        out[i] = estimate(rows, pose, float(points[i, 0]), float(points[i, 1]), float(points[i, 2]))
     return out
 
 
 @njit(**_FAST)
-def _crossing(
-    rows: np.ndarray, pose: np.ndarray, start: np.ndarray, way: np.ndarray, length: float, skip: int
+def crossing(
+    rows: np.ndarray,
+    pose: np.ndarray,
+    x: float,
+    y: float,
+    z: float,
+    dx: float,
+    dy: float,
+    dz: float,
+    length: float,
+    skip: int,
 ) -> float:
     """Distance along a ray to its crossing number ``skip`` (0 = first) with the surface; -1 when there is none."""
     t, sign = 0.0, 1.0
     for _ in range(400):
-        d = sign * fold(rows, pose, start[0] + t * way[0], start[1] + t * way[1], start[2] + t * way[2])[0]
+        d = sign * fold(rows, pose, x + t * dx, y + t * dy, z + t * dz)[0]
         if d < 1.5e-3:
             if skip == 0:
                 return t
             skip -= 1
             sign = -sign
             t += 6e-3
-            if sign * fold(rows, pose, start[0] + t * way[0], start[1] + t * way[1], start[2] + t * way[2])[0] < 0.0:
+            if sign * fold(rows, pose, x + t * dx, y + t * dy, z + t * dz)[0] < 0.0:
                 sign = -sign
             continue
         t += max(d * 0.9, 1.5e-3)
@@ -143,14 +157,25 @@ def _crossing(
 
 
 @njit(**_FAST)
-def _parts_space(
-    rows: np.ndarray, pose: np.ndarray, x: float, y: float, z: float, nx: float, ny: float, nz: float
-) -> bool:
-    """True when it is outside ahead and inside behind: not where two parts merely touch within the solid."""
+def refined(
+    rows: np.ndarray, pose: np.ndarray, x: float, y: float, z: float
+) -> tuple[float, float, float, float, float, float, bool]:
+    """A point near the surface brought onto it by two Newton steps along the gradient.
+
+    Returns the point, its outward unit normal, and whether it parts space: outside ahead and inside behind, not where
+    two parts merely touch within the solid.
+    """
+    gx = gy = gz = 0.0
+    for _ in range(2):
+        d, gx, gy, gz = gradient(rows, pose, x, y, z)
+        step = min(max(d / max(gx * gx + gy * gy + gz * gz, 0.05), -0.02), 0.02)
+        x, y, z = x - step * gx, y - step * gy, z - step * gz
+    q = 1.0 / max(math.sqrt(gx * gx + gy * gy + gz * gz), 1e-4)
+    nx, ny, nz = gx * q, gy * q, gz * q
     h = 2e-3
     ahead = fold(rows, pose, x + h * nx, y + h * ny, z + h * nz)[0]
     behind = fold(rows, pose, x - h * nx, y - h * ny, z - h * nz)[0]
-    return ahead > 0.0 and behind < 0.0
+    return x, y, z, nx, ny, nz, ahead > 0.0 and behind < 0.0
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -164,20 +189,15 @@ def shoot(
     """
     out = np.zeros((starts.shape[0], 6))
     for i in prange(starts.shape[0]):
-        t = _crossing(rows, pose, starts[i], ways[i], length, skips[i])
+        x, y, z = starts[i, 0], starts[i, 1], starts[i, 2]
+        dx, dy, dz = ways[i, 0], ways[i, 1], ways[i, 2]
+        t = crossing(rows, pose, x, y, z, dx, dy, dz, length, skips[i])
         if t < 0.0:
             continue
-        x, y, z = starts[i, 0] + t * ways[i, 0], starts[i, 1] + t * ways[i, 1], starts[i, 2] + t * ways[i, 2]
-        gx = gy = gz = 0.0
-        for _ in range(2):
-            d, gx, gy, gz = gradient(rows, pose, x, y, z)
-            step = min(max(d / max(gx * gx + gy * gy + gz * gz, 0.05), -0.02), 0.02)
-            x, y, z = x - step * gx, y - step * gy, z - step * gz
-        q = 1.0 / max(math.sqrt(gx * gx + gy * gy + gz * gz), 1e-4)
-        if not _parts_space(rows, pose, x, y, z, gx * q, gy * q, gz * q):
-            continue
-        out[i, 0], out[i, 1], out[i, 2] = x, y, z
-        out[i, 3], out[i, 4], out[i, 5] = gx * q, gy * q, gz * q
+        x, y, z, nx, ny, nz, parts = refined(rows, pose, x + t * dx, y + t * dy, z + t * dz)
+        if parts:
+            out[i, 0], out[i, 1], out[i, 2] = x, y, z
+            out[i, 3], out[i, 4], out[i, 5] = nx, ny, nz
     return out
 
 

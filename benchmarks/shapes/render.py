@@ -12,6 +12,9 @@ from benchmarks.shapes.folding import fold, gradient
 from benchmarks.shapes.look import Camera, Light
 
 SCENE_RADIUS = 1.75  # the normalised shape lies within this sphere
+# effects: steps of a cel-shaded key light (0 = smooth), its colour (3), strength of the shadows that it throws
+EFFECT_FLOATS = 5
+PLAIN = np.array([0.0, 1.0, 1.0, 1.0, 0.0])
 _FAST: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
@@ -51,79 +54,137 @@ def trace(
 ) -> np.ndarray:
     """(size, size, 4) float32 RGBA in [0, 1], alpha 0 or 1."""
     out = np.zeros((size, size, 4), np.float32)
-    elevation, distance, roll = camera[0], camera[1], camera[5]
-    ce, se, cr, sr = math.cos(elevation), math.sin(elevation), math.cos(roll), math.sin(roll)
-    oy, oz = distance * se, distance * ce
+    oy, oz = camera[1] * math.sin(camera[0]), camera[1] * math.cos(camera[0])
     for i in prange(size * size):
         py, px = i // size, i % size
-        u0 = (2.0 * (px + 0.5) / size - 1.0) * camera[4]
-        v0 = (1.0 - 2.0 * (py + 0.5) / size) * camera[4]
-        u, v = camera[2] + cr * u0 - sr * v0, camera[3] + sr * u0 + cr * v0
-        dx, dy, dz = u, -se + v * ce, -ce - v * se
-        q = 1.0 / math.sqrt(dx * dx + dy * dy + dz * dz)
-        dx, dy, dz = dx * q, dy * q, dz * q
-        t = _first_hit(rows, pose, oy, oz, dx, dy, dz, distance)
+        dx, dy, dz = pixel_ray(camera, size, px, py)
+        near, far = scene_interval(oy, oz, dy, dz, camera[1])
+        t = first_hit(rows, pose, oy, oz, dx, dy, dz, near, far)
         if t < 0.0:
             continue
-        r, g, b = _shade(rows, pose, t * dx, oy + t * dy, oz + t * dz, dx, dy, dz, light, materials)
+        x, y, z = t * dx, oy + t * dy, oz + t * dz
+        _, nx, ny, nz = gradient(rows, pose, x, y, z)
+        q = 1.0 / max(math.sqrt(nx * nx + ny * ny + nz * nz), 1e-4)
+        nx, ny, nz = nx * q, ny * q, nz * q
+        r, g, b = shade(rows, pose, x, y, z, nx, ny, nz, dx, dy, dz, light, PLAIN, materials)
         out[py, px, 0], out[py, px, 1], out[py, px, 2], out[py, px, 3] = r, g, b, 1.0
     return out
 
 
 @njit(**_FAST)
-def _first_hit(
-    rows: np.ndarray, pose: np.ndarray, oy: float, oz: float, dx: float, dy: float, dz: float, distance: float
-) -> float:
-    """Distance along the ray from (0, oy, oz) to the surface, -1 when it misses."""
+def pixel_ray(camera: np.ndarray, size: int, px: int, py: int) -> tuple[float, float, float]:
+    """Direction, of length 1, of the ray through the middle of a pixel; it starts at the camera."""
+    ce, se, cr, sr = math.cos(camera[0]), math.sin(camera[0]), math.cos(camera[5]), math.sin(camera[5])
+    u0 = (2.0 * (px + 0.5) / size - 1.0) * camera[4]
+    v0 = (1.0 - 2.0 * (py + 0.5) / size) * camera[4]
+    u, v = camera[2] + cr * u0 - sr * v0, camera[3] + sr * u0 + cr * v0
+    dx, dy, dz = u, -se + v * ce, -ce - v * se
+    q = 1.0 / math.sqrt(dx * dx + dy * dy + dz * dz)
+    return dx * q, dy * q, dz * q
+
+
+@njit(**_FAST)
+def scene_interval(oy: float, oz: float, dy: float, dz: float, distance: float) -> tuple[float, float]:
+    """Where the ray from (0, oy, oz), ``distance`` from the origin, enters and leaves the scene's sphere; the first is
+    larger when it misses."""
     b = oy * dy + oz * dz
     discriminant = b * b - distance * distance + SCENE_RADIUS * SCENE_RADIUS
     if discriminant <= 0.0:
-        return -1.0
+        return 1.0, 0.0
     root = math.sqrt(discriminant)
-    t, end = max(-b - root, 0.0), root - b
-    near = 4e-4 + 1.5e-4 * t  # about a quarter of a pixel at 512
+    return max(-b - root, 0.0), root - b
+
+
+@njit(**_FAST)
+def first_hit(
+    rows: np.ndarray,
+    pose: np.ndarray,
+    oy: float,
+    oz: float,
+    dx: float,
+    dy: float,
+    dz: float,
+    near: float,
+    far: float,
+) -> float:
+    """Distance along the ray from (0, oy, oz) to the surface between ``near`` and ``far``, -1 when it misses."""
+    if near > far:
+        return -1.0
+    t = near
+    enough = 4e-4 + 1.5e-4 * t  # about a quarter of a pixel at 512
     for _ in range(192):
         d = fold(rows, pose, t * dx, oy + t * dy, oz + t * dz)[0]
-        if d < near:
+        if d < enough:
             return t
         t += d * 0.95
-        if t > end:
+        if t > far:
             break
     return -1.0
 
 
 @njit(**_FAST)
-def _shade(
+def shade(
     rows: np.ndarray,
     pose: np.ndarray,
     x: float,
     y: float,
     z: float,
+    nx: float,
+    ny: float,
+    nz: float,
     dx: float,
     dy: float,
     dz: float,
     light: np.ndarray,
+    effects: np.ndarray,
     materials: np.ndarray,
 ) -> tuple[float, float, float]:
-    _, nx, ny, nz = gradient(rows, pose, x, y, z)
-    q = 1.0 / max(math.sqrt(nx * nx + ny * ny + nz * nz), 1e-4)
-    nx, ny, nz = nx * q, ny * q, nz * q
+    """sRGB in [0, 1] of a surface point with normal (nx, ny, nz), seen along (dx, dy, dz).
+
+    light: ``Light.row``; effects: EFFECT_FLOATS, see PLAIN; materials: (8, MATERIAL_FLOATS)
+    """
     m = materials[fold(rows, pose, x, y, z)[1] % materials.shape[0]]
     share, grain = _pattern(m, pose, x, y, z)
-    lx, ly, lz, key, ambient, specular, occlusion, flat, rim = light
+    lx, ly, lz = light[0], light[1], light[2]
+    key, ambient, specular, occlusion, flat, rim = light[3], light[4], light[5], light[6], light[7], light[8]
     facing = nx * lx + ny * ly + nz * lz
     diffuse = max(facing, 0.0) * 0.75 + 0.25 * (0.5 + 0.5 * facing)
     open_sky = 1.0 - occlusion * _occlusion(rows, pose, x, y, z, nx, ny, nz) if occlusion > 0.0 else 1.0
-    lit = ambient * (0.75 + 0.25 * ny) * open_sky + key * diffuse * (0.6 + 0.4 * open_sky)
-    lit = lit * (1.0 - flat) + flat
+    sky = ambient * (0.75 + 0.25 * ny) * open_sky
+    sun = key * diffuse * (0.6 + 0.4 * open_sky)
+    if effects[4] > 0.0:
+        sun *= 1.0 - effects[4] * _shadow(rows, pose, x + 0.02 * nx, y + 0.02 * ny, z + 0.02 * nz, lx, ly, lz)
+    if effects[0] > 0.0:
+        top = max(key, 1e-3)
+        sun = math.floor(sun / top * effects[0] + 0.5) / effects[0] * top
     hx, hy, hz = lx - dx, ly - dy, lz - dz
     q = 1.0 / math.sqrt(max(hx * hx + hy * hy + hz * hz, 1e-6))
     gloss = specular * m[9] * max((nx * hx + ny * hy + nz * hz) * q, 0.0) ** 30.0
     edge = 0.3 * rim * (1.0 - max(-(nx * dx + ny * dy + nz * dz), 0.0)) ** 3.0
-    r = (m[0] * (1.0 - share) + m[3] * share) * grain * lit + gloss - edge
-    g = (m[1] * (1.0 - share) + m[4] * share) * grain * lit + gloss - edge
-    b = (m[2] * (1.0 - share) + m[5] * share) * grain * lit + gloss - edge
+    r = _lit(m[0], m[3], share, grain, sky, sun, flat, effects[1]) + gloss - edge
+    g = _lit(m[1], m[4], share, grain, sky, sun, flat, effects[2]) + gloss - edge
+    b = _lit(m[2], m[5], share, grain, sky, sun, flat, effects[3]) + gloss - edge
     return min(max(r, 0.0), 1.0), min(max(g, 0.0), 1.0), min(max(b, 0.0), 1.0)
+
+
+@njit(**_FAST)
+def _lit(one: float, two: float, share: float, grain: float, sky: float, sun: float, flat: float, tint: float) -> float:
+    """One channel: two colours mixed by the pattern, lit by a key of colour ``tint`` and a sky of its complement."""
+    lit = (sky * (2.0 - tint) + sun * tint) * (1.0 - flat) + flat
+    return (one * (1.0 - share) + two * share) * grain * lit
+
+
+@njit(**_FAST)
+def _shadow(rows: np.ndarray, pose: np.ndarray, x: float, y: float, z: float, lx: float, ly: float, lz: float) -> float:
+    """0 = the light is seen, 1 = it is hidden; soft where the ray to it only passes close to something."""
+    t, free = 0.03, 1.0
+    for _ in range(24):
+        d = fold(rows, pose, x + t * lx, y + t * ly, z + t * lz)[0]
+        free = min(free, 0.5 + 4.0 * d / t)
+        t += max(d, 0.03)
+        if free <= 0.0 or t > 2.5:
+            break
+    return 1.0 - min(max(free, 0.0), 1.0)
 
 
 @njit(**_FAST)

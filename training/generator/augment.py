@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -23,42 +25,55 @@ class Camera:
     ragged: float = 0.0
 
 
+NUM_DRAWS = 17
 RECIPE = Camera()
 PHOTOGRAPHS = Camera(vignette=0.25, shot_noise=0.3, chroma=0.35, ragged=0.3)
 
 
-def augment(pictures: Tensor, generator: torch.Generator, camera: Camera = RECIPE) -> Tensor:
+def augment(pictures: Tensor, generator: torch.Generator, camera: Camera = RECIPE, *, compiled: bool = False) -> Tensor:
     """(B, S, S, 4) uint8 with straight alpha → (B, 3, S, S) float32 in [0, 1] on white.
 
     Gain, contrast, gamma, tint and saturation (15 % grey), pixel noise up to 0.04, 55 % blurred, 20 % from half
-    resolution; then what ``camera`` adds. S must be even.
+    resolution; then what ``camera`` adds. S must be even. compiled: fuse the arithmetic by torch.compile
     """
-    device = pictures.device
-    batch, size = pictures.shape[:2]
+    device, (batch, size) = pictures.device, pictures.shape[:2]
+    draws = torch.rand(batch, NUM_DRAWS, 1, 1, 1, generator=generator, device=device)
+    noise = torch.randn(batch, 3, size, size, generator=generator, device=device)
+    grains = torch.randn(noise.shape, generator=generator, device=device) if camera.shot_noise else noise
+    return (_compiled() if compiled else _changed)(pictures, draws, noise, grains, camera)
 
-    def draw(*shape: int) -> Tensor:
-        return torch.rand(batch, *shape, generator=generator, device=device)
 
+@lru_cache(maxsize=1)
+def _compiled() -> Callable[..., Tensor]:
+    return torch.compile(_changed, dynamic=False)
+
+
+def _changed(pictures: Tensor, draws: Tensor, noise: Tensor, grains: Tensor, camera: Camera) -> Tensor:
+    """What ``augment`` does, without chance. draws: (B, NUM_DRAWS, 1, 1, 1) uniform; noise, grains: (B, 3, S, S)."""
+    draw = draws.unbind(1)
     x = pictures.permute(0, 3, 1, 2).float() / 255
     alpha, x = x[:, 3:], x[:, :3]
-    alpha = torch.where(draw(1, 1, 1) < camera.ragged, _ragged(alpha, draw(1, 1, 1) < 0.5), alpha)
-    gain, contrast = (1 + (draw(1, 1, 1) - 0.5) * 0.5 for _ in range(2))
-    shift, gamma = (draw(3, 1, 1) - 0.5) * 0.16, torch.exp((draw(1, 1, 1) - 0.5) * 0.7)
-    saturation = torch.where(draw(1, 1, 1) < 0.15, 0.0, 1 + (draw(1, 1, 1) - 0.5) * 0.8)
+    if camera.ragged:
+        alpha = torch.where(draw[0] < camera.ragged, _ragged(alpha, draw[1] < 0.5), alpha)
+    gain, contrast, gamma = 1 + (draw[2] - 0.5) * 0.5, 1 + (draw[3] - 0.5) * 0.5, torch.exp((draw[4] - 0.5) * 0.7)
+    shift = (torch.cat(draw[5:8], 1) - 0.5) * 0.16
+    saturation = torch.where(draw[8] < 0.15, 0.0, 1 + (draw[9] - 0.5) * 0.8)
     grey = x.mean(1, keepdim=True)
     x = (grey + (x - grey) * saturation) * gain
     x = ((x - 0.5) * contrast + 0.5 + shift).clamp(0.001, 1) ** gamma
-    x = torch.where(draw(1, 1, 1) < camera.vignette, x * _vignette(size, device, draw(1, 1, 1)), x)
-    noise = torch.randn(x.shape, generator=generator, device=device)
-    x = x + noise * (draw(1, 1, 1) * 0.04)
-    grains = _blurred(torch.randn(x.shape, generator=generator, device=device))
-    shot = grains * x.clamp_min(0).sqrt() * (draw(1, 1, 1) * 0.12)
-    x = torch.where(draw(1, 1, 1) < camera.shot_noise, x + shot, x).clamp(0, 1)
+    if camera.vignette:
+        x = torch.where(draw[10] < camera.vignette, x * _vignette(x.shape[-1], x.device, draw[11]), x)
+    x = x + noise * (draw[12] * 0.04)
+    if camera.shot_noise:
+        shot = _blurred(grains) * x.clamp_min(0).sqrt() * (draw[13] * 0.12)
+        x = torch.where(draw[14] < camera.shot_noise, x + shot, x)
+    x = x.clamp(0, 1)
     x = x * alpha + (1 - alpha)
-    kind = draw(1, 1, 1)
-    x = torch.where(kind < 0.55, _blurred(x), torch.where(kind < 0.75, _halved(x), x))
-    coarse = _halved(x - x.mean(1, keepdim=True)) + x.mean(1, keepdim=True)
-    return torch.where(draw(1, 1, 1) < camera.chroma, coarse, x).clamp(0, 1)
+    x = torch.where(draw[15] < 0.55, _blurred(x), torch.where(draw[15] < 0.75, _halved(x), x))
+    if camera.chroma:
+        coarse = _halved(x - x.mean(1, keepdim=True)) + x.mean(1, keepdim=True)
+        x = torch.where(draw[16] < camera.chroma, coarse, x)
+    return x.clamp(0, 1)
 
 
 def on_white(pictures: Tensor) -> Tensor:
@@ -69,10 +84,9 @@ def on_white(pictures: Tensor) -> Tensor:
 
 def _blurred(x: Tensor) -> Tensor:
     """A 3 × 3 binomial blur of every channel."""
-    weights = x.new_tensor([1.0, 2.0, 1.0])
-    kernel = (weights[:, None] * weights / 16)[None, None]
-    flat = x.flatten(0, 1)[:, None]
-    return functional.conv2d(functional.pad(flat, (1, 1, 1, 1), mode="replicate"), kernel).view_as(x)
+    wide = functional.pad(x, (1, 1, 1, 1), mode="replicate")
+    rows = wide[..., :-2, :] + 2 * wide[..., 1:-1, :] + wide[..., 2:, :]
+    return (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 16
 
 
 def _halved(x: Tensor) -> Tensor:

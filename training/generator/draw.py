@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from multiprocessing import get_context
 
 import numpy as np
@@ -87,31 +88,37 @@ def draw_block(seed: int, block: int, size: int = BLOCK, weights: dict[str, floa
 
 @contextmanager
 def blocks(
-    seed: int, first: int = 0, *, size: int = BLOCK, workers: int = 0, weights: dict[str, float] | None = None
+    seed: int,
+    first: int = 0,
+    *,
+    size: int = BLOCK,
+    workers: int = 0,
+    weights: dict[str, float] | None = None,
+    stride: int = 1,
 ) -> Iterator[Iterator[Drawn]]:
-    """The blocks of a seed from number ``first`` on, without end; ``workers`` processes draw ahead, 0 draws here."""
+    """Every ``stride``-th block of a seed from number ``first`` on, without end; ``workers`` processes draw ahead,
+    0 draws here."""
     if workers == 0:
-        yield (draw_block(seed, number, size, weights) for number in _from(first))
+        yield (draw_block(seed, number, size, weights) for number in count(first, stride))
         return
     # spawned, not forked: the parent holds threads and perhaps a device
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         try:
-            yield _ahead(pool, seed, first, size, weights, 2 * workers)
+            yield _ahead(pool, seed, count(first, stride), size, weights, 2 * workers)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _ahead(
-    pool: ProcessPoolExecutor, seed: int, first: int, size: int, weights: dict[str, float] | None, depth: int
+    pool: ProcessPoolExecutor,
+    seed: int,
+    numbers: Iterator[int],
+    size: int,
+    weights: dict[str, float] | None,
+    depth: int,
 ) -> Iterator[Drawn]:
     waiting: list[Future[Drawn]] = []
-    for number in _from(first):
+    for number in numbers:
         waiting.append(pool.submit(draw_block, seed, number, size, weights))
         if len(waiting) >= depth:
             yield waiting.pop(0).result()
-
-
-def _from(first: int) -> Iterator[int]:
-    while True:
-        yield first
-        first += 1

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.shapes.look import BORDER
-from benchmarks.shapes.render import SCENE_RADIUS
+from benchmarks.shapes.render import PLAIN, SCENE_RADIUS
+from training.generator.kernels import SceneRows
 from training.generator.solids import Solids
 
 CELL_PX = 7
@@ -120,6 +121,8 @@ def render(
     distance, positive = nearer. cel: (B,) steps of the light; tint: (B, 3) colour of the key; see ``varied``;
     halves: (B, 3) half sizes of the shapes' boxes, when known: rays that miss them are not traced
     """
+    if solids.kernels is not None:
+        return _by_kernels(solids, scene, size_px, cel, tint, halves)
     many = max(PIECE_RAYS // size_px**2, 1)
     if len(solids) > many:
 
@@ -151,6 +154,21 @@ def render(
     side = torch.cat([torch.ones_like(depth)[..., None], depth[..., None], behind[..., None], normals[:, cells]], -1)
     grid = size_px // CELL_PX
     return pictures, torch.where(seen[..., None], side, 0.0).view(len(solids), grid, grid, SIDE_CHANNELS)
+
+
+def _by_kernels(
+    solids: Solids, scene: Scene, size_px: int, cel: Tensor | None, tint: Tensor | None, halves: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    assert solids.kernels is not None
+    effects = scene.lights.new_tensor(PLAIN).repeat(len(solids), 1)
+    if cel is not None:
+        effects[:, 0] = cel
+    if tint is not None:
+        effects[:, 1:4] = tint
+    box = torch.zeros_like(scene.cameras[:, :3]) if halves is None else halves
+    rows = SceneRows(scene.cameras, scene.lights, effects, scene.materials)
+    seen = solids.kernels.picture(solids.parts, rows, box, size_px)
+    return seen, solids.kernels.cells(solids.parts, scene.cameras, box, size_px, CELL_PX)
 
 
 def _cell_centres(size_px: int, device: torch.device) -> Tensor:

@@ -1,16 +1,15 @@
 """A batch of shapes as tensors, and their signed fields at many points.
 
 The same folding as ``benchmarks.shapes.folding``: parts of one type are evaluated together, whatever shape they belong
-to; then all shapes fold slot by slot. No loop over shapes. Plain torch is the truth; ``compiled`` only fuses the
-distance functions.
+to; then all shapes fold slot by slot. No loop over shapes. Plain torch, for any device; where there are
+``kernels`` these answer instead (equality is tested).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 from benchmarks.shapes import primitives as columns
 from benchmarks.shapes.folding import FAR_OUTSIDE, GRADIENT_STEP, POSE_FLOATS, SUBTRACTION, UNION
 from hy3dgen.errors import UsageError
+from training.generator.kernels import Kernels, Parts
 from training.generator.primitives import DISTANCES
 
 # Values of one intermediate tensor: points are taken in pieces so that about twenty of them fit into device memory.
@@ -48,13 +48,13 @@ class Solids:
     """B shapes in the model's frame (see ``benchmarks.shapes.shape.Shape``).
 
     rows: (B, P, ROW_FLOATS) parts in folding order; counts: (B,) int64, how many of the P are used;
-    poses: (B, POSE_FLOATS); compiled: fuse the distance functions by torch.compile
+    poses: (B, POSE_FLOATS); kernels: what evaluates float32 shapes faster, None = plain torch
     """
 
     rows: Tensor
     counts: Tensor
     poses: Tensor
-    compiled: bool = field(default=False)
+    kernels: Kernels | None = field(default=None)
 
     @classmethod
     def pack(
@@ -85,19 +85,22 @@ class Solids:
         most = max(int(counts.max()), 1) if len(counts) else 1
         return replace(self, rows=self.rows[index][:, :most], counts=counts, poses=self.poses[index])
 
+    @property
+    def parts(self) -> Parts:
+        """What kernels take."""
+        return Parts(self.rows, self.counts, self.poses)
+
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Solids:
-        """The same shapes elsewhere."""
+        """The same shapes elsewhere, in plain torch."""
         dtype = dtype or self.rows.dtype
         rows, poses = self.rows.to(device, dtype), self.poses.to(device, dtype)
-        return replace(self, rows=rows, counts=self.counts.to(device), poses=poses)
+        return replace(self, rows=rows, counts=self.counts.to(device), poses=poses, kernels=None)
 
     def with_poses(self, poses: Tensor) -> Solids:
         """The same parts, turned, centred or scaled otherwise; poses: (B, POSE_FLOATS)."""
         if poses.shape != (len(self), POSE_FLOATS):
             raise UsageError(f"poses of {len(self)} shapes are ({len(self)}, {POSE_FLOATS}), got {tuple(poses.shape)}")
-        made = replace(self, poses=poses)
-        made.__dict__["_groups"] = self._groups  # parts do not know the pose
-        return made
+        return replace(self, poses=poses)
 
     @cached_property
     def _groups(self) -> list[_Group]:
@@ -120,6 +123,8 @@ class Solids:
     def fold(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """points: (B, N, 3). Returns the folded field (B, N), negative inside and no exact distance everywhere, and
         the material of the nearest part (B, N) int64."""
+        if self.kernels is not None:
+            return self.kernels.fold(self.parts, points)
         batch, count, _ = points.shape
         per_point = max(sum(len(group.rows) for group in self._groups), batch * self.rows.shape[1], 1)
         piece = max(PIECE_VALUES // per_point, 1)
@@ -131,11 +136,10 @@ class Solids:
         bounds = torch.full_like(distances, math.inf)  # unused slots lie infinitely far away
         for group in self._groups:
             at = local[group.shape].unbind(-1)
-            evaluate = _compiled(group.kind, group.repeated) if self.compiled else _plain(group.kind, group.repeated)
-            values, least = evaluate(group.rows, *at)
+            values, least = _part_distances(group.kind, group.repeated, group.rows, *at)
             distances[group.shape, group.slot] = values
             bounds[group.shape, group.slot] = least
-        total, material = (_compiled_combine() if self.compiled else _combine)(self.rows, distances, bounds)
+        total, material = _combine(self.rows, distances, bounds)
         return total / self.poses[:, 12:13], material
 
     def gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,6 +154,8 @@ class Solids:
     def field(self, points: Tensor) -> Tensor:
         """Signed distance estimate (B, N) at (B, N, 3), positive inside: near the surface the folded value divided by
         its slope, kept in SLOPE_RANGE."""
+        if self.kernels is not None:
+            return self.kernels.field(self.parts, points)
         value = self.fold(points)[0]
         slope = self.gradient(points)[1].norm(dim=-1).clamp(*SLOPE_RANGE)
         return -torch.where(value.abs() < NEAR, value / slope, value)
@@ -172,21 +178,6 @@ def _combine(rows: Tensor, distances: Tensor, bounds: Tensor) -> tuple[Tensor, T
         total = torch.where(reach, torch.where(cut, -united, united), total)
         material = torch.where(wins, row[:, columns.MATERIAL].long(), material)
     return total, material
-
-
-@lru_cache(maxsize=2 * len(DISTANCES))
-def _plain(kind: int, repeated: bool) -> Callable[..., tuple[Tensor, Tensor]]:
-    return partial(_part_distances, kind, repeated)
-
-
-@lru_cache(maxsize=2 * len(DISTANCES))
-def _compiled(kind: int, repeated: bool) -> Callable[..., tuple[Tensor, Tensor]]:
-    return torch.compile(partial(_part_distances, kind, repeated), dynamic=True)
-
-
-@lru_cache(maxsize=1)
-def _compiled_combine() -> Callable[..., tuple[Tensor, Tensor]]:
-    return torch.compile(_combine, dynamic=True)
 
 
 def _part_distances(kind: int, repeated: bool, rows: Tensor, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:

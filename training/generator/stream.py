@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from training.generator import pictures, surface, targets
 from training.generator.draw import BLOCK, Drawn
+from training.generator.kernels import kernels_for
 from training.generator.solids import Solids
 
 
@@ -72,21 +73,24 @@ def block_generator(device: torch.device, *words: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(mixed % 2**63)
 
 
-def normalised_lot(drawn: Drawn, device: torch.device, generator: torch.Generator, *, compiled: bool = False) -> Lot:
-    """Drawn shapes on the device, centred and scaled, without those that have too little surface."""
+def normalised_lot(drawn: Drawn, device: torch.device, generator: torch.Generator, *, engine: str = "auto") -> Lot:
+    """Drawn shapes on the device, centred and scaled, without those that have too little surface.
+
+    engine: what evaluates them, see ``kernels.kernels_for``
+    """
     rows, counts, poses, views, lights, materials, categories = (
         torch.from_numpy(getattr(drawn, name)).to(device)
         for name in ("rows", "counts", "poses", "views", "lights", "materials", "categories")
     )
-    solids, halves, good = surface.normalise(Solids(rows, counts, poses, compiled)[:], generator)
+    solids, halves, good = surface.normalise(Solids(rows, counts, poses, kernels_for(device, engine))[:], generator)
     return Lot(solids, halves, categories, views, lights, materials)[good]
 
 
 class ShapeStream:
     """Lots of the asked size, one after the other, a function of the seed; the place in it can be kept.
 
-    source: blocks of this seed from block number ``block`` on (``draw.blocks``); offset: shapes of the first block that
-    were already used
+    source: every ``stride``-th block of this seed from number ``block`` on (``draw.blocks``); offset: shapes of the
+    first block that were already used
     """
 
     def __init__(
@@ -97,10 +101,11 @@ class ShapeStream:
         *,
         block: int = 0,
         offset: int = 0,
-        compiled: bool = False,
+        engine: str = "auto",
+        stride: int = 1,
     ) -> None:
-        self._source, self._device, self._seed, self._compiled = source, device, seed, compiled
-        self._block, self._offset = block, offset
+        self._source, self._device, self._seed, self._engine = source, device, seed, engine
+        self._block, self._offset, self._stride = block, offset, stride
         self._lot: Lot | None = None
 
     def place(self) -> dict[str, int]:
@@ -114,14 +119,14 @@ class ShapeStream:
         while missing:
             if self._lot is None:
                 generator = block_generator(self._device, self._seed, self._block)
-                self._lot = normalised_lot(next(self._source), self._device, generator, compiled=self._compiled)
+                self._lot = normalised_lot(next(self._source), self._device, generator, engine=self._engine)
             part = self._lot[self._offset : self._offset + missing]
             self._offset += len(part)
             missing -= len(part)
             if len(part):
                 parts.append(part)
             if self._offset >= len(self._lot):
-                self._lot, self._block, self._offset = None, self._block + 1, 0
+                self._lot, self._block, self._offset = None, self._block + self._stride, 0
         return join(parts)
 
 

@@ -108,6 +108,10 @@ def sample(
     Returns (B, count, 6) points and outward unit normals, and the number of different points among them, (B,); what is
     still missing after ``rounds`` repeats points that were found, all zero for a shape without a single one.
     """
+    if solids.kernels is not None:
+        seed = int(torch.randint(2**31, (1,), generator=generator, device=low.device))
+        points, found = solids.kernels.surface(solids.parts, torch.cat([low, high], 1), count, seed)
+        return _repeated(points, found)
     batch = len(solids)
     points = low.new_zeros(batch, count, 6)
     filled = torch.zeros(batch, dtype=torch.int64, device=low.device)
@@ -127,6 +131,16 @@ def sample(
     some = filled.clamp_min(1)[:, None]
     source = torch.arange(count, device=low.device) % some
     return points.gather(1, source[..., None].expand(-1, -1, 6)), filled
+
+
+def _repeated(points: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (B, N, 6) of which some were found (B, N); the others become repeats of these. As ``sample`` returns."""
+    filled = found.sum(1)
+    if bool((filled < found.shape[1]).any()):
+        order = found.int().argsort(dim=1, descending=True, stable=True)
+        source = torch.arange(found.shape[1], device=found.device) % filled.clamp_min(1)[:, None]
+        points = points.gather(1, order.gather(1, source)[..., None].expand(-1, -1, 6))
+    return points, filled
 
 
 def _append(points: Tensor, filled: Tensor, which: Tensor, fresh: Tensor, good: Tensor) -> None:
@@ -156,6 +170,8 @@ def through(
     solids: Solids, points: Tensor, way: Tensor, skip: Tensor, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Rays through (B, N, 3) points from where they enter the box (B, 1, 3 corners) to where they leave it."""
+    if solids.kernels is not None:
+        return solids.kernels.through(solids.parts, torch.cat([low[:, 0], high[:, 0]], 1), points, way, skip)
     room = MARGIN * (high - low).amax(-1, keepdim=True)
     low, high = low - room, high + room
     steep = torch.where(way.abs() < 1e-6, 1e-6, way)

@@ -12,6 +12,7 @@ from typing import Protocol, cast
 import torch
 
 from hy3dgen.errors import MissingExtraError, UsageError
+from hy3dgen.runtime.attention import sdpa
 
 BACKENDS = ("auto", "sdpa", "xformers", "sage", "flash", "sliced")
 ENVIRONMENT = "ATTN_BACKEND"
@@ -35,7 +36,10 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Ten
     or added to the scores. Returns (B, H, N, D) in q's dtype.
     Raises UsageError for an unknown back end, MissingExtraError for one that cannot be used here.
     """
-    return _backend(resolve_backend(None, q.device)).attend(q, k, v, mask=mask)
+    name = resolve_backend(None, q.device)
+    if name == "sdpa":  # no import inside a compiled graph
+        return sdpa.attend(q, k, v, mask=mask)
+    return _backend(name).attend(q, k, v, mask=mask)
 
 
 def resolve_backend(name: str | None, device: torch.device) -> str:
