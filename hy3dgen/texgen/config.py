@@ -12,6 +12,8 @@ from hy3dgen.errors import UsageError
 PIPE_NAMES = {"hunyuan3d-paint-v2-0": "hunyuanpaint", "hunyuan3d-paint-v2-0-turbo": "hunyuanpaint-turbo"}
 DEFAULT_SUBFOLDER = "hunyuan3d-paint-v2-0-turbo"
 TURBO_STEPS, FULL_STEPS = 10, 30
+VIEWS_DEG = ((0, 0), (90, 0), (180, 0), (270, 0), (0, 90), (180, -90))
+"""Azimuth and elevation of the views that are painted."""
 Fill = Literal["reference", "surface"]
 
 
@@ -39,8 +41,8 @@ class Hunyuan3DTexGenConfig:
     subfolder_name: str = DEFAULT_SUBFOLDER
     device: str | torch.device | None = None
     dtype: str | torch.dtype | None = None
-    candidate_camera_azims: list[int] = field(default_factory=lambda: [0, 90, 180, 270, 0, 180])
-    candidate_camera_elevs: list[int] = field(default_factory=lambda: [0, 0, 0, 0, 90, -90])
+    candidate_camera_azims: list[int] = field(default_factory=lambda: [azimuth for azimuth, _ in VIEWS_DEG])
+    candidate_camera_elevs: list[int] = field(default_factory=lambda: [elevation for _, elevation in VIEWS_DEG])
     candidate_view_weights: list[float] = field(default_factory=lambda: [1, 0.1, 0.5, 0.1, 0.05, 0.05])
     render_size: int = 2048
     texture_size: int = 2048
