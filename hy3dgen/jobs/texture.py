@@ -27,6 +27,8 @@ from hy3dgen.weights.locate import find_folder, locate_folder
 
 Coverage = Mapping[str, float]
 PAINTED = ("paint", "paint-turbo")
+SMALL = "paint-nano"
+"""The package's own paint model: it works beside the projected picture and needs no delight model."""
 WEIGHT_ENDINGS = (".safetensors", ".bin")
 
 
@@ -44,29 +46,32 @@ def ensure_available(options: JobOptions, download: DownloadOptions | None = Non
 
     Raises WeightsNotFoundError, LicenceError or DownloadError.
     """
-    if options.texture not in PAINTED:
-        return
-    names = (options.texture, "delight") if options.delight else (options.texture,)
-    for name in names:
+    for name in _models(options.texture, delight=options.delight):
         try:
             locate_folder(name, offline=options.offline or None, download=download)
         except WeightsNotFoundError as error:
-            what = f"--texture {options.texture} needs the official texture weights"
+            whose = "the package's own" if name == SMALL else "the official"
+            what = f"--texture {options.texture} needs {whose} texture weights"
             raise WeightsNotFoundError(f"{what}; --texture project needs none. {error}") from error
 
 
 def is_here(texture: str, *, delight: bool) -> bool:
     """Whether this way of colouring works without a download."""
+    return all(find_folder(name) is not None for name in _models(texture, delight=delight))
+
+
+def _models(texture: str, *, delight: bool) -> tuple[str, ...]:
+    """The catalogue's names of the models that this way of colouring uses."""
+    if texture == SMALL:
+        return (SMALL,)
     if texture not in PAINTED:
-        return True
-    return find_folder(texture) is not None and (not delight or find_folder("delight") is not None)
+        return ()
+    return (texture, "delight") if delight else (texture,)
 
 
 def weight_paths(options: JobOptions) -> list[Path]:
     """The weight files that colouring will use; empty for ways that need none."""
-    if options.texture not in PAINTED:
-        return []
-    names = (options.texture, "delight") if options.delight else (options.texture,)
+    names = _models(options.texture, delight=options.delight)
     folders = [folder for name in names if (folder := find_folder(name)) is not None]
     return [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in WEIGHT_ENDINGS]
 
@@ -87,7 +92,7 @@ def colour(
     """The mesh with a texture from the pictures, and the shares of its texels that were seen, blended and filled.
 
     mesh: with UVs; views: RGBA by view name; settings: fields of the paint pipeline's config
-    Opens the stages 'maps', 'bake' and 'fill'; painting also 'load', 'delight' and 'views'.
+    Opens the stages 'maps', 'bake' and 'fill'; painting also 'load' and 'views', with official models 'delight'.
     """
     if options.texture in PAINTED:
         from hy3dgen.texgen.pipelines import paint_mesh
@@ -109,13 +114,25 @@ def colour(
             **settings,
         )
     else:
+        from hy3dgen.texgen.blended import paint_beside_pictures
         from hy3dgen.texgen.projection import PictureView, Projection, project_pictures
 
         pictures = [PictureView(image, VIEW_AZIMUTHS_DEG[view]) for view, image in views.items()]
 
         def project(plan: StagePlan | None) -> Projection:
             device = torch.device(CPU) if plan is not None and plan.on_host else place.device
-            return project_pictures(mesh, pictures, texture_size=options.texture_size, device=device)
+            if options.texture != SMALL:
+                return project_pictures(mesh, pictures, texture_size=options.texture_size, device=device)
+            return paint_beside_pictures(
+                mesh,
+                pictures,
+                texture_size=options.texture_size,
+                steps=options.paint_steps,
+                delight=options.delight,
+                seed=options.seed,
+                device=device,
+                dtype=place.dtype,
+            )
 
         result = project(None) if place.engine is None else place.engine.attempts("bake", project)
     return result.mesh, asdict(result.coverage)

@@ -15,6 +15,7 @@ TURBO_STEPS, FULL_STEPS = 10, 30
 VIEWS_DEG = ((0, 0), (90, 0), (180, 0), (270, 0), (0, 90), (180, -90))
 """Azimuth and elevation of the views that are painted."""
 Fill = Literal["reference", "surface"]
+Start = Literal["noise", "guess"]
 
 
 @dataclass
@@ -32,6 +33,9 @@ class Hunyuan3DTexGenConfig:
     attention_slicing: None where it helps, True or False to insist
     split_guidance: run the halves of guidance one after the other
     compile_blocks: torch.compile for the blocks of both UNets, from their first use on
+    multiview_guidance: guidance scale of the views, 1 runs without guidance; None for the pipeline's usual one
+    start: 'noise', or 'guess': the front picture spread over all views (``guess``), for models taught to correct that
+    takes_light_out: the paint model was taught to do without a delight model
     fill: how texels that no view shows get their colour: 'reference' (the reference's numbers) or 'surface' (along
         the mesh, across texture seams)
     """
@@ -55,6 +59,9 @@ class Hunyuan3DTexGenConfig:
     attention_slicing: bool | None = None
     split_guidance: bool = False
     compile_blocks: bool = False
+    multiview_guidance: float | None = None
+    start: Start = "noise"
+    takes_light_out: bool = False
     fill: Fill = "reference"
 
     def __post_init__(self) -> None:

@@ -30,5 +30,5 @@ TEXT_FILES = (
     "text_encoder/model.safetensors",
 )
 
-# In a paint folder's model_index.json: how a small model wants to be run, see ``config.PaintHabits``.
-SMALL_MODEL_KEY = "hy3dgen"
+# In a paint folder's model_index.json: how a model wants to be run, see ``locating.habits``. Others ignore it.
+HABITS_KEY = "hy3dgen"

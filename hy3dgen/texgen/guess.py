@@ -22,6 +22,8 @@ BIAS = 0.02
 """How far, in units of the framed mesh, a point may lie behind the surface that the picture shows: maps have 8 bits."""
 MIRROR_TOLERANCE = 0.05
 """How far the surface may lie from the mirror image of a point to lend its colour."""
+FULL_TRUST = 0.33
+"""Share of the cosine's range above ``LIMIT`` from which a picture shows a point fully: about 63 degrees."""
 THROUGH = 0.02
 """Weight of what lies in front of a point beside a picture that shows it fully."""
 SOFT_PX = 9
@@ -125,7 +127,7 @@ def _seen(place: Tensor, normal: Tensor, depth: Tensor, front: Tensor, farther: 
     room = BIAS + 0.5 * WINDOW / depth.shape[-1] * slope
     z = place[:, :, 2]
     shown = (surface <= z + room) & (surface >= z - room.clamp_min(farther))
-    return _sampled(front, place), trust.sqrt() * shown
+    return _sampled(front, place), (trust / FULL_TRUST).clamp_max(1) * shown
 
 
 def _sampled(picture: Tensor, place: Tensor, mode: str = "bilinear") -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save
 
 from hy3dgen.runtime.files import write_atomic
-from hy3dgen.texgen.files import SMALL_MODEL_KEY
+from hy3dgen.texgen.files import HABITS_KEY
 from training.paint.networks import PaintNetworks
 
 FOLDER = "hunyuan3d-paint-v2-0"
@@ -25,7 +25,7 @@ def export(networks: PaintNetworks, folder: Path) -> list[Path]:
         "scheduler": ["diffusers", "EulerAncestralDiscreteScheduler"],
         "unet": ["modules", "UNet2p5DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
-        SMALL_MODEL_KEY: {"num_inference_steps": 1, "guidance_scale": 1.0, "start": "guess", "takes_light_out": True},
+        HABITS_KEY: {"num_inference_steps": 1, "guidance_scale": 1.0, "start": "guess", "takes_light_out": True},
     }
     files = {
         "model_index.json": _json(index),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.measure import marching_cubes
 
 from benchmarks.shapes import shape
@@ -16,13 +17,16 @@ from hy3dgen.rendering import maps
 from hy3dgen.rendering.cameras import View
 from hy3dgen.rendering.surface import prepare
 from hy3dgen.texgen.config import VIEWS_DEG
+from hy3dgen.texgen.locating import configured
+from hy3dgen.texgen.utils.multiview_utils import Multiview_Diffusion_Net
 from training.log import JsonLines
 from training.loop import Session
+from training.paint import score
 from training.paint.__main__ import main
-from training.paint.batches import varied
-from training.paint.export import FOLDER
+from training.paint.batches import prepared, varied
+from training.paint.export import FOLDER, export
 from training.paint.networks import PaintNetworks, initialise, paint_config
-from training.paint.phases import AutoencoderPhase, PaintOptions, ViewsPhase
+from training.paint.phases import CAMERAS, AutoencoderPhase, PaintOptions, ViewsPhase
 from training.paint.pool import Pool, traced_block, unpacked
 from training.paint.trace import held_out_scene, training_scene
 from training.schedules import BySteps, Schedule
@@ -137,3 +141,25 @@ def test_every_command_and_an_official_folder(tmp_path):
     assert all(parameter.dtype == torch.float16 for network in networks for parameter in network.parameters())
     assert json.loads((folder / "model_index.json").read_text())["_class_name"] == "HunyuanPaintPipeline"
     assert main(["unet", "--out", run, "--steps", "1", *sizes, *MICRO]) == 2  # no autoencoder
+
+
+def test_the_pipeline_paints_what_was_trained(networks, pool, tmp_path):
+    """The exported folder, run by the package, gives the views that training scored."""
+    with torch.no_grad():  # no noise from the posterior: training and package draw it differently
+        networks.vae.quant_conv.weight[4:], networks.vae.quant_conv.bias[4:] = 0, -30
+    export(networks, tmp_path)
+    halves = {name: tensor.half().float() for name, tensor in networks.state_dict().items()}
+    networks.load_state_dict(halves)
+    config = configured(tmp_path, FOLDER, device="cpu")
+    painter = Multiview_Diffusion_Net(config)
+    assert painter.view_size == 32
+    batch = unpacked(pool._scenes[:1])
+    picture, *controls = (
+        Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy())
+        for image in (batch.picture[0], *batch.normals[0], *batch.positions[0])
+    )
+    views = painter([picture], controls, CAMERAS)
+    expected = score.painted(networks.eval(), prepared(batch))[0]
+    for made, wanted in zip(views, expected, strict=True):
+        difference = np.abs(np.array(made) / 255.0 - wanted.permute(1, 2, 0).numpy())
+        assert difference.max() < 0.02
