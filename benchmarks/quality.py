@@ -1,12 +1,14 @@
 """How good the embedded model's shapes and colours are: `python -m benchmarks.quality`.
 
-Four parts, each a list of independent records, so that a run can stop and go on:
+Five parts, each a list of independent records, so that a run can stop and go on:
 procedural  the fixed set of ``benchmarks.shapes``; the decoded field on a 64-cell lattice against the known field
 outside     real meshes from installed packages (``benchmarks.outside``), the same measures; the mesh's inside by its
             winding number
 pictures    cut-out pictures through ``hy3dgen.generate``: silhouette of the mesh against the picture's alpha (best of
             five elevations, shifts and even scales), share of floating pieces, and the colour error
             of the texture seen from the front
+texture     colours of the whole surface of procedural shapes against the true ones (``benchmarks.texture``): painted,
+            and projected with symmetry and filling
 levers      the procedural subset again with each lossy lever, on the same noise
 
 Volume IoU counts lattice points inside; chamfer is half the sum of both mean distances between 4096 points of each
@@ -40,7 +42,7 @@ from hy3dgen.weights.catalogue import entry as catalogue_entry
 ROOT = Path(__file__).resolve().parent.parent
 CELLS = 64
 PICTURE_PX = 512
-PARTS = ("procedural", "outside", "pictures", "levers")
+PARTS = ("procedural", "outside", "pictures", "texture", "levers")
 LEVERS = ("flashvdm", "bf16")
 ELEVATIONS_DEG = (0.0, 6.0, 12.0, 18.0, 24.0)
 FOV_DEG = 30.0
@@ -155,7 +157,10 @@ def outside_records(records: Records, model: Callable[[], ShapeModel]) -> Iterat
 
 
 def picture_record(path: Path, settings: Settings) -> Record:
-    """One picture through the whole job: shape and projected texture."""
+    """One picture through the whole job: shape and projected texture.
+
+    Projected whatever paint weights there are: the figure is how well the picture itself was carried over.
+    """
     import hy3dgen
 
     result = hy3dgen.generate(
@@ -239,6 +244,8 @@ def run(options: argparse.Namespace, settings: Settings) -> Record:
             "pictures": found,
         }
         result["texture"] = {"front_colour_error": _means(found, ("colour_error",))["colour_error"], "size_px": 1024}
+    if "texture" in options.only:
+        result["texture"] = result.get("texture", {}) | _texture(records, options)
     if "levers" in options.only:
         result["levers"] = _levers(records, model, options.lever_shapes)
     return result
@@ -272,6 +279,35 @@ def _pictures(records: Records, options: argparse.Namespace, settings: Settings)
         key = f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
         found.append({"name": name} | records.get("pictures", key, partial(picture_record, path, settings)))
     return found
+
+
+def _texture(records: Records, options: argparse.Namespace) -> Record:
+    """Figures of ``benchmarks.texture``; the records' names hold which paint weights they were made with."""
+    from benchmarks import texture
+
+    model = str(options.paint) if options.paint else None
+    which = paint_sha256(options.paint)
+    found = {}
+    for name, index in texture.names(options.texture_shapes):
+
+        def make(name: str = name, index: int = index) -> Record:
+            return texture.texture_record(shape(name, index), model)
+
+        found[f"{name}-{index}"] = records.get("texture", f"{name}-{index} {which[:12]}", make)
+    return texture.summary(found) | {"paint_sha256": which}
+
+
+def paint_sha256(folder: Path | None) -> str:
+    """A hash of the paint model's weights; 'none' where there is no such model."""
+    from hy3dgen.texgen.files import PAINT_FILES
+    from hy3dgen.texgen.locating import BUILT_IN_PAINT
+    from hy3dgen.weights.locate import find_folder
+
+    home = find_folder(folder or BUILT_IN_PAINT, "hunyuan3d-paint-v2-0", PAINT_FILES)
+    if home is None:
+        return "none"
+    data = b"".join(path.read_bytes() for path in sorted(home.rglob("*.safetensors")))
+    return hashlib.sha256(data).hexdigest()
 
 
 def _levers(records: Records, model: Callable[..., ShapeModel], count: int) -> Record:
@@ -325,6 +361,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--pictures", type=Path, default=ROOT / "assets" / "examples", help="folder of pictures")
     add("--max-pictures", type=int, default=100, help="at most so many pictures")
     add("--lever-shapes", type=int, default=12, help="shapes for the comparison of lossy levers")
+    add("--texture-shapes", type=int, default=48, help="shapes whose colours are compared")
+    add("--paint", type=Path, help="folder with another paint model, as training.paint export writes it")
     add("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run")
     add("--steps", type=int, default=defaults.steps, help="denoising steps")
     add("--guidance", type=float, default=defaults.guidance, help="guidance scale")
@@ -339,6 +377,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     if options.quick:
+        options.texture_shapes = min(options.texture_shapes, 4)
         options.per_category, options.max_pictures = 1, 2
         options.only = [part for part in options.only if part != "outside"]
     settings = Settings(options.steps, options.guidance, options.octree_resolution, options.seed)

@@ -30,10 +30,11 @@ def page(result: dict[str, Any]) -> str:
         ("procedural", _procedural),
         ("outside", _outside),
         ("pictures", _pictures),
+        ("texture", _texture),
         ("levers", _levers),
     ):
-        if name in result:
-            lines += ["", *write(result)]
+        written = write(result) if name in result else []
+        lines += ["", *written] if written else []
     return "\n".join(lines) + "\n"
 
 
@@ -85,6 +86,34 @@ def _pictures(result: dict[str, Any]) -> list[str]:
         for p in part["pictures"]
     ]
     return head + _table(["picture", "silhouette IoU", "floating", "colour error"], rows)
+
+
+def _texture(result: dict[str, Any]) -> list[str]:
+    part = result["texture"]
+    if "psnr_symmetry_fill_db" not in part:
+        return []
+    head = [
+        "## Colours of the whole surface",
+        "",
+        f"{part['count']} procedural shapes it has not seen, on their true meshes, one lit picture each; PSNR in dB "
+        f"against the colours without light, texture of {part['texture_px']} px. "
+        f"{100 * part['unseen_share']:.0f} % of the texels are not in the picture.",
+        "",
+    ]
+    rows = [
+        ["painted (`paint-nano`)", _db(part["psnr_unseen_db"]), _db(part["psnr_seen_db"])],
+        [
+            "projected, symmetry and filling (`project`)",
+            _db(part["psnr_symmetry_fill_db"]),
+            _db(part["psnr_seen_symmetry_fill_db"]),
+        ],
+        ["the picture's mean colour everywhere", _db(part["psnr_flat_db"]), "-"],
+    ]
+    return head + _table(["colours", "unseen texels", "seen texels"], rows)
+
+
+def _db(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _levers(result: dict[str, Any]) -> list[str]:

@@ -31,9 +31,13 @@ def orthogonalised(matrices: Tensor, steps: int = 5, dtype: torch.dtype = torch.
     return (x.mT if tall else x).float()
 
 
-def is_hidden(name: str, parameter: Tensor, least_side: int) -> bool:
-    """True for the matrices of blocks; the first and last layers of a network are not."""
-    return parameter.ndim == 2 and min(parameter.shape) >= least_side and any(part in name for part in BLOCK_NAMES)
+def is_hidden(name: str, parameter: Tensor, least_side: int, convolutions: bool = False) -> bool:
+    """True for the matrices of blocks; the first and last layers of a network are not. ``convolutions``: also for
+    kernels, as matrices of outputs by everything else."""
+    if parameter.ndim != 2 and not (convolutions and parameter.ndim == 4):
+        return False
+    sides = parameter.shape[0], parameter[0].numel()
+    return min(sides) >= least_side and any(part in name for part in BLOCK_NAMES)
 
 
 class MuonAdamW:
@@ -52,6 +56,7 @@ class MuonAdamW:
         betas: tuple[float, float] = (0.9, 0.98),
         clip: float = 1.0,
         least_side: int = 64,
+        convolutions: bool = False,
     ) -> None:
         named = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
         self._all = [parameter for _, parameter in named]
@@ -59,7 +64,7 @@ class MuonAdamW:
         self._groups: dict[tuple[int, ...], list[Tensor]] = {}
         rest = []
         for name, parameter in named:
-            if is_hidden(name, parameter, least_side):
+            if is_hidden(name, parameter, least_side, convolutions):
                 self._groups.setdefault(tuple(parameter.shape), []).append(parameter)
             else:
                 rest.append(parameter)
@@ -86,9 +91,10 @@ class MuonAdamW:
             gradient = torch.stack([_gradient(parameter) for parameter in parameters]).float()
             moment = self._moments[shape]
             moment.lerp_(gradient, 1 - self._momentum)
-            update = orthogonalised(gradient.lerp(moment, self._momentum)) * (rate * 0.2 * max(shape) ** 0.5)
+            flat = gradient.lerp(moment, self._momentum).flatten(2)
+            update = orthogonalised(flat) * (rate * 0.2 * max(flat.shape[1:]) ** 0.5)
             torch._foreach_mul_(parameters, 1 - rate * self._decay)
-            torch._foreach_sub_(parameters, list(update.unbind(0)))
+            torch._foreach_sub_(parameters, list(update.reshape(gradient.shape).unbind(0)))
         for parameter in self._all:
             parameter.grad = None
         return norm

@@ -188,6 +188,30 @@ def _shadow(rows: np.ndarray, pose: np.ndarray, x: float, y: float, z: float, lx
 
 
 @njit(**_FAST)
+def unlit(
+    rows: np.ndarray, pose: np.ndarray, x: float, y: float, z: float, materials: np.ndarray
+) -> tuple[float, float, float]:
+    """Colour of the surface at a point on it, without light: sRGB, from 0 to a little over 1 (fine noise)."""
+    m = materials[fold(rows, pose, x, y, z)[1] % materials.shape[0]]
+    share, grain = _pattern(m, pose, x, y, z)
+    return (
+        (m[0] * (1.0 - share) + m[3] * share) * grain,
+        (m[1] * (1.0 - share) + m[4] * share) * grain,
+        (m[2] * (1.0 - share) + m[5] * share) * grain,
+    )
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def unlit_at(rows: np.ndarray, pose: np.ndarray, points: np.ndarray, materials: np.ndarray) -> np.ndarray:
+    """(N, 3) float32 colours in [0, 1] of (N, 3) surface points, without light."""
+    out = np.empty((points.shape[0], 3), np.float32)
+    for i in prange(points.shape[0]):
+        r, g, b = unlit(rows, pose, points[i, 0], points[i, 1], points[i, 2], materials)
+        out[i, 0], out[i, 1], out[i, 2] = min(max(r, 0.0), 1.0), min(max(g, 0.0), 1.0), min(max(b, 0.0), 1.0)
+    return out
+
+
+@njit(**_FAST)
 def _occlusion(
     rows: np.ndarray, pose: np.ndarray, x: float, y: float, z: float, nx: float, ny: float, nz: float
 ) -> float:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.shapes import folding, look
 from benchmarks.shapes.categories import CATEGORIES
-from benchmarks.shapes.render import render, silhouette
+from benchmarks.shapes.render import render, silhouette, unlit_at
 from benchmarks.shapes.sketch import Sketch, euler
 
 SHAPES_PER_CATEGORY = 16
@@ -66,6 +66,11 @@ class Shape:
         )
         return Image.fromarray(pixels)
 
+    def albedo(self, points: np.ndarray, materials: np.ndarray | None = None) -> np.ndarray:
+        """(N, 3) float32 sRGB colours without light at (N, 3) surface points; materials None: those of ``render``."""
+        flat = np.ascontiguousarray(points, np.float64)
+        return unlit_at(self.rows, self.pose, flat, self.materials if materials is None else materials)
+
     def silhouette(self, size_px: int, camera: look.Camera | None = None) -> np.ndarray:
         """(size_px, size_px) bool from the camera of ``render``, or another."""
         return silhouette(self.rows, self.pose, camera or self.camera, size_px)
@@ -74,6 +79,14 @@ class Shape:
     def camera(self) -> look.Camera:
         """The camera that ``render`` draws."""
         return look.random_camera(self._rng(2), self._frame_points)
+
+    @property
+    def materials(self) -> np.ndarray:
+        """(8, 11) the materials that ``render`` draws."""
+        rng = self._rng(2)
+        look.random_camera(rng, self._frame_points)  # drawn before them
+        look.random_light(rng)
+        return look.random_materials(rng)
 
     def camera_at(self, elevation_deg: float, fov_deg: float, *, border: float = look.BORDER) -> look.Camera:
         """A level camera in front, framing the shape."""

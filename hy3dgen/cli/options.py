@@ -18,7 +18,7 @@ from hy3dgen.jobs.options import ATTENTION, DECODERS, DTYPES, ORIGINS, REMBG_MOD
 
 MODEL_NAMES = "auto, nano, 2, 2-fast, 2-turbo, 2mini, 2mini-fast, 2mini-turbo, 2mv, 2mv-fast, 2mv-turbo, 2.1"
 MOST_VARIATIONS = 1000
-TEXTURES_SHOWN = ("auto", "project", "none", "paint", "paint-turbo")
+TEXTURES_SHOWN = ("auto", "project", "none", "paint", "paint-turbo", "paint-nano")
 
 
 class Parser(argparse.ArgumentParser):
@@ -112,8 +112,8 @@ def add_texture_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--texture",
         choices=TEXTURES_SHOWN,
-        help="project: carry the picture onto the mesh and fill the rest; paint: the official texture model; none "
-        "(default: auto, what suits the model)",
+        help="project: carry the picture onto the mesh and fill the rest; paint: the official texture model; "
+        "paint-nano: the small one in this package, beside the picture; none (default: auto, what suits the model)",
     )
     group.add_argument("--paint-steps", type=_whole, metavar="N", help="sampling steps of the texture model")
     group.add_argument("--delight-steps", type=_whole, metavar="N", help="sampling steps of the light removal")

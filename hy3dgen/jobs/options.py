@@ -14,7 +14,7 @@ from typing import Any
 
 from hy3dgen.errors import UsageError
 
-TEXTURES = ("auto", "project", "none", "paint", "paint-turbo")
+TEXTURES = ("auto", "project", "none", "paint", "paint-turbo", "paint-nano")
 DECODERS = ("hierarchical", "dense", "flashvdm")
 REMBG_MODES = ("auto", "cpu", "gpu", "off")
 UNITS = ("m", "cm", "mm")
@@ -69,7 +69,7 @@ class JobOptions:
     """Everything that shapes a result, apart from the pictures themselves.
 
     model: name in the catalogue, 'auto', a folder in the official layout, or a hub id
-    texture: 'auto' (what suits the model), 'project', 'none', 'paint', 'paint-turbo'
+    texture: 'auto' (what suits the model), 'project', 'none', 'paint', 'paint-turbo', 'paint-nano'
     steps, guidance, octree_resolution, decoder, faces: None for the model's own default
     texture_size: pixels along one side
     seed: starts the noise; the same seed gives the same file on the same machine's CPU

@@ -32,6 +32,8 @@ MEASURED_PX = 1024
 LEAST_COVERAGE = 0.005  # a few texels; maps of one point come from tools that colour by material
 MUCH_OVERLAP = 0.05
 PAINTED = ("paint", "paint-turbo")
+SMALL = "paint-nano"
+"""The package's own paint model: it works beside the projected picture and needs no delight model."""
 WEIGHT_ENDINGS = (".safetensors", ".bin")
 
 
@@ -49,22 +51,27 @@ def ensure_available(options: JobOptions, download: DownloadOptions | None = Non
 
     Raises WeightsNotFoundError, LicenceError or DownloadError.
     """
-    if options.texture not in PAINTED:
-        return
-    names = (options.texture, "delight") if options.delight else (options.texture,)
-    for name in names:
+    for name in _models(options.texture, delight=options.delight):
         try:
             locate_folder(name, offline=options.offline or None, download=download)
         except WeightsNotFoundError as error:
-            what = f"--texture {options.texture} needs the official texture weights"
+            whose = "the package's own" if name == SMALL else "the official"
+            what = f"--texture {options.texture} needs {whose} texture weights"
             raise WeightsNotFoundError(f"{what}; --texture project needs none. {error}") from error
 
 
 def is_here(texture: str, *, delight: bool) -> bool:
     """Whether this way of colouring works without a download."""
+    return all(find_folder(name) is not None for name in _models(texture, delight=delight))
+
+
+def _models(texture: str, *, delight: bool) -> tuple[str, ...]:
+    """The catalogue's names of the models that this way of colouring uses."""
+    if texture == SMALL:
+        return (SMALL,)
     if texture not in PAINTED:
-        return True
-    return find_folder(texture) is not None and (not delight or find_folder("delight") is not None)
+        return ()
+    return (texture, "delight") if delight else (texture,)
 
 
 def weight_paths(options: JobOptions) -> dict[str, Path]:
@@ -72,9 +79,7 @@ def weight_paths(options: JobOptions) -> dict[str, Path]:
 
     The empty prompt's embedding, which the first run stores beside the delight model, follows from the others.
     """
-    if options.texture not in PAINTED:
-        return {}
-    names = (options.texture, "delight") if options.delight else (options.texture,)
+    names = _models(options.texture, delight=options.delight)
     folders = [folder for name in names if (folder := find_folder(name)) is not None]
     return {
         f"{folder.name}/{path.relative_to(folder).as_posix()}": path
@@ -121,7 +126,7 @@ def colour(
 
     mesh: with UVs; views: RGBA by view name; settings: fields of the paint pipeline's config
     recall: keeps the paint pipeline's pictures, 'delighted' and 'views', and brings them back
-    Opens the stages 'maps', 'bake' and 'fill'; painting also 'load', 'delight' and 'views'.
+    Opens the stages 'maps', 'bake' and 'fill'; painting also 'load' and 'views', with official models 'delight'.
     """
     if options.texture in PAINTED:
         from hy3dgen.texgen.pipelines import paint_mesh
@@ -144,13 +149,25 @@ def colour(
             **settings,
         )
     else:
+        from hy3dgen.texgen.blended import paint_beside_pictures
         from hy3dgen.texgen.projection import PictureView, Projection, project_pictures
 
         pictures = [PictureView(image, VIEW_AZIMUTHS_DEG[view]) for view, image in views.items()]
 
         def project(plan: StagePlan | None) -> Projection:
             device = torch.device(CPU) if plan is not None and plan.on_host else place.device
-            return project_pictures(mesh, pictures, texture_size=options.texture_size, device=device)
+            if options.texture != SMALL:
+                return project_pictures(mesh, pictures, texture_size=options.texture_size, device=device)
+            return paint_beside_pictures(
+                mesh,
+                pictures,
+                texture_size=options.texture_size,
+                steps=options.paint_steps,
+                delight=options.delight,
+                seed=options.seed,
+                device=device,
+                dtype=place.dtype,
+            )
 
         result = project(None) if place.engine is None else place.engine.attempts("bake", project)
     return result.mesh, asdict(result.coverage)

@@ -12,7 +12,10 @@ from hy3dgen.errors import UsageError
 PIPE_NAMES = {"hunyuan3d-paint-v2-0": "hunyuanpaint", "hunyuan3d-paint-v2-0-turbo": "hunyuanpaint-turbo"}
 DEFAULT_SUBFOLDER = "hunyuan3d-paint-v2-0-turbo"
 TURBO_STEPS, FULL_STEPS = 10, 30
+VIEWS_DEG = ((0, 0), (90, 0), (180, 0), (270, 0), (0, 90), (180, -90))
+"""Azimuth and elevation of the views that are painted."""
 Fill = Literal["reference", "surface"]
+Start = Literal["noise", "guess"]
 
 
 @dataclass
@@ -30,6 +33,9 @@ class Hunyuan3DTexGenConfig:
     attention_slicing: None where it helps, True or False to insist
     split_guidance: run the halves of guidance one after the other
     compile_blocks: torch.compile for the blocks of both UNets, from their first use on
+    multiview_guidance: guidance scale of the views, 1 runs without guidance; None for the pipeline's usual one
+    start: 'noise', or 'guess': the front picture spread over all views (``guess``), for models taught to correct that
+    takes_light_out: the paint model was taught to do without a delight model
     fill: how texels that no view shows get their colour: 'reference' (the reference's numbers) or 'surface' (along
         the mesh, across texture seams)
     """
@@ -39,8 +45,8 @@ class Hunyuan3DTexGenConfig:
     subfolder_name: str = DEFAULT_SUBFOLDER
     device: str | torch.device | None = None
     dtype: str | torch.dtype | None = None
-    candidate_camera_azims: list[int] = field(default_factory=lambda: [0, 90, 180, 270, 0, 180])
-    candidate_camera_elevs: list[int] = field(default_factory=lambda: [0, 0, 0, 0, 90, -90])
+    candidate_camera_azims: list[int] = field(default_factory=lambda: [azimuth for azimuth, _ in VIEWS_DEG])
+    candidate_camera_elevs: list[int] = field(default_factory=lambda: [elevation for _, elevation in VIEWS_DEG])
     candidate_view_weights: list[float] = field(default_factory=lambda: [1, 0.1, 0.5, 0.1, 0.05, 0.05])
     render_size: int = 2048
     texture_size: int = 2048
@@ -53,6 +59,9 @@ class Hunyuan3DTexGenConfig:
     attention_slicing: bool | None = None
     split_guidance: bool = False
     compile_blocks: bool = False
+    multiview_guidance: float | None = None
+    start: Start = "noise"
+    takes_light_out: bool = False
     fill: Fill = "reference"
 
     def __post_init__(self) -> None:

@@ -29,3 +29,6 @@ TEXT_FILES = (
     "text_encoder/config.json",
     "text_encoder/model.safetensors",
 )
+
+# In a paint folder's model_index.json: how a model wants to be run, see ``locating.habits``. Others ignore it.
+HABITS_KEY = "hy3dgen"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Any, get_args
 
 import torch
 
-from hy3dgen.errors import UsageError, WeightsNotFoundError
-from hy3dgen.texgen.config import DEFAULT_SUBFOLDER, PIPE_NAMES, Hunyuan3DTexGenConfig
-from hy3dgen.texgen.files import DELIGHT_FILES, DELIGHT_SUBFOLDER, EMPTY_PROMPT, PAINT_FILES, TEXT_FILES
+from hy3dgen.errors import UsageError, WeightsDamagedError, WeightsNotFoundError
+from hy3dgen.texgen.config import DEFAULT_SUBFOLDER, PIPE_NAMES, Hunyuan3DTexGenConfig, Start
+from hy3dgen.texgen.files import DELIGHT_FILES, DELIGHT_SUBFOLDER, EMPTY_PROMPT, HABITS_KEY, PAINT_FILES, TEXT_FILES
 from hy3dgen.weights import catalogue
 from hy3dgen.weights.locate import find_folder, locate_folder
 
 logger = logging.getLogger(__name__)
+BUILT_IN, BUILT_IN_PAINT = "nano", "paint-nano"
 
 
 def configured(
@@ -28,16 +30,48 @@ def configured(
 ) -> Hunyuan3DTexGenConfig:
     """The config for models that are found here or fetched; arguments and errors as ``from_pretrained``."""
     known = catalogue.find(os.fspath(model_path))
+    if known is not None and known.name == BUILT_IN:
+        known = catalogue.entry(BUILT_IN_PAINT)
+    if known is not None and known.name == BUILT_IN_PAINT:
+        model_path, subfolder = known.name, known.subfolder.rsplit("/", 1)[-1]
     repo: str | os.PathLike[str] = model_path
     if known is not None and known.kind == "texture" and known.repo is not None:
         repo, subfolder = known.repo, known.subfolder
     if subfolder not in PIPE_NAMES:
         raise UsageError(f"'{subfolder}' is no paint model; use one of {', '.join(PIPE_NAMES)}")
     paint = locate_folder(repo, subfolder, PAINT_FILES, offline=offline)
-    light = _delight_folder(repo, offline) if delight else None
+    wishes = habits(paint)
+    light = _delight_folder(repo, offline) if delight and not wishes.get("takes_light_out") else None
     return Hunyuan3DTexGenConfig(
-        None if light is None else str(light), str(paint), subfolder, device=device, dtype=dtype
+        None if light is None else str(light), str(paint), subfolder, device=device, dtype=dtype, **wishes
     )
+
+
+def habits(folder: Path) -> dict[str, Any]:
+    """How a paint model wants to be run, as fields of the config: what 'hy3dgen' in its model_index.json says of
+    num_inference_steps, guidance_scale, start ('noise' or 'guess') and takes_light_out. {} where it says nothing.
+
+    Raises WeightsDamagedError for values of the wrong kind.
+    """
+    from hy3dgen.texgen.loading import read_config
+
+    path = folder / "model_index.json"
+    found = read_config(path).get(HABITS_KEY) if path.is_file() else None
+    if found is None:
+        return {}
+    checks = {
+        "num_inference_steps": lambda value: type(value) is int and value >= 1,
+        "guidance_scale": lambda value: type(value) in (int, float) and value >= 0,
+        "start": lambda value: value in get_args(Start),
+        "takes_light_out": lambda value: type(value) is bool,
+    }
+    if not isinstance(found, dict):
+        raise WeightsDamagedError(f"'{HABITS_KEY}' in {path} should be an object, found {found!r}")
+    for name, is_right in checks.items():
+        if name in found and not is_right(found[name]):
+            raise WeightsDamagedError(f"'{HABITS_KEY}.{name}' in {path} cannot be {found[name]!r}; fetch it again")
+    names = {"num_inference_steps": "multiview_inference_steps", "guidance_scale": "multiview_guidance"}
+    return {names.get(name, name): found[name] for name in checks if name in found}
 
 
 def is_available(model: str | os.PathLike[str], subfolder: str = DEFAULT_SUBFOLDER) -> bool:

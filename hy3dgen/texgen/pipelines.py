@@ -241,6 +241,8 @@ class Hunyuan3DPaintPipeline:
         """Pictures as the paint model takes them: square RGB, light and shadow removed where there is a model."""
         ready = [squared(self.recenter_image(picture)) for picture in pictures]
         model = self.models.get("delight_model")
+        if model is None and self.config.start == "guess":
+            return [picture if picture.mode == "RGBA" else squared(picture) for picture in ready]
         if model is None:
             return [flattened(picture, self.models["multiview_model"].view_size) for picture in ready]
         with stage("delight"):

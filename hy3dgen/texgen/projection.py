@@ -86,19 +86,12 @@ def project_pictures(
     Raises MeshError for a mesh without uv or faces, UsageError for no picture or a texture below 16 texels,
     ImageError for a picture that is transparent everywhere.
     """
-    if not pictures:
-        raise UsageError("no picture to project; give at least one")
-    if texture_size < 16:
-        raise UsageError(f"a texture of {texture_size} texels is too small; use at least 16")
-    if mesh.uv is None:
-        raise MeshError("the mesh has no texture coordinates to paint onto; unwrap it first")
-    if not len(mesh.faces):
-        raise MeshError("the mesh has no faces to paint")
+    check_projection(mesh, pictures, texture_size)
     place = pick_device(device)
     with stage("maps") as record:
         surface = Surface.of(mesh)
         texels = texels_of(mesh, texture_size, device=place)
-        fitted = [_shot(surface, picture, record, place) for picture in steps(pictures, unit="view")]
+        fitted = [laid_over(surface, picture, record, place) for picture in steps(pictures, unit="view")]
         shots, overlaps = [shot for shot, _ in fitted], tuple(overlap for _, overlap in fitted)
         record.figures["overlap"] = [round(overlap, 4) for overlap in overlaps]
     with stage("bake"):
@@ -107,13 +100,30 @@ def project_pictures(
             painting.add(surface, shot, device=place)
         painting.collect()
     with stage("fill") as record:
-        texture = _filled(surface, painting, shots, symmetry)
-        coverage = _coverage(painting)
+        texture, _ = spread(surface, painting, shots, symmetry=symmetry)
+        texture = pull_push(texture, texels.face_ids > 0)
+        coverage = coverage_of(painting)
         record.figures["coverage"] = vars(coverage)
     return Projection(mesh.with_(texture=texture), coverage, overlaps)
 
 
-def _filled(surface: Surface, painting: Painting, shots: Sequence[Shot], symmetry: bool) -> np.ndarray:
+def check_projection(mesh: Mesh, pictures: Sequence[PictureView], texture_size: int) -> None:
+    """Raise UsageError or MeshError for what cannot be painted."""
+    if not pictures:
+        raise UsageError("no picture to project; give at least one")
+    if texture_size < 16:
+        raise UsageError(f"a texture of {texture_size} texels is too small; use at least 16")
+    if mesh.uv is None:
+        raise MeshError("the mesh has no texture coordinates to paint onto; unwrap it first")
+    if not len(mesh.faces):
+        raise MeshError("the mesh has no faces to paint")
+
+
+def spread(
+    surface: Surface, painting: Painting, shots: Sequence[Shot], *, symmetry: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Colour what the shots do not show: (texels (H, W, 3), distinct positions of the surface (N, 1, 3)), uint8; 0 off
+    the texels. painting: with all shots added."""
     points = Painting(texels_of_points(surface))
     # Points are far apart: without this blur they would pick single lines of the picture and spread them.
     coarse = [shot.blurred(mean_edge(surface)) for shot in shots]
@@ -122,11 +132,12 @@ def _filled(surface: Surface, painting: Painting, shots: Sequence[Shot], symmetr
     for shot, smooth in steps(list(zip(shots, coarse, strict=True)), unit="view"):
         points.add_fallback(surface, smooth, symmetry=symmetry, everywhere=True)
         painting.add_fallback(surface, shot, symmetry=symmetry)
-    texture = compose(surface, painting, spread_correction(surface, points))
-    return pull_push(texture, painting.texels.face_ids > 0)
+    correction = spread_correction(surface, points)
+    return compose(surface, painting, correction), compose(surface, points, correction)
 
 
-def _coverage(painting: Painting) -> Coverage:
+def coverage_of(painting: Painting) -> Coverage:
+    """Where the colours of a painting with all pictures added come from."""
     texels: Texels = painting.texels
     trust, count = painting.trust[texels.chart], painting.count[texels.chart]
     filled = float((trust < COUNTED_TRUST).mean())
@@ -134,7 +145,7 @@ def _coverage(painting: Painting) -> Coverage:
     return Coverage(seen=seen, blended=max(0.0, 1.0 - seen - filled), filled=filled)
 
 
-def _shot(surface: Surface, picture: PictureView, record: StageRecord, device: torch.device) -> tuple[Shot, float]:
+def laid_over(surface: Surface, picture: PictureView, record: StageRecord, device: torch.device) -> tuple[Shot, float]:
     """Lay one picture over the view of the mesh: (shot, overlap)."""
     pixels = np.array(picture.image.convert("RGBA"))
     size = _raster_size(pixels)
@@ -151,7 +162,7 @@ def _shot(surface: Surface, picture: PictureView, record: StageRecord, device: t
     scale = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
     image = _warped(nearest(pixels[..., :3], known > 0), matrix, size, scale)
     inside = cv2.warpAffine(known, matrix, (size, size), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP) > 0
-    confidence = _ramp(inside, edge_px) * _ramp(~_edges(depth, covered), edge_px)
+    confidence = ramp(inside, edge_px) * ramp(~depth_steps(depth, covered), edge_px)
     return Shot(view, image, _soft(image, confidence), confidence, depth, picture.weight), overlap
 
 
@@ -194,7 +205,7 @@ def _soft(image: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(nearest(cv2.medianBlur(small, max(window, 3)), trusted), (0, 0), 1.0)
 
 
-def _edges(depth: np.ndarray, covered: np.ndarray) -> np.ndarray:
+def depth_steps(depth: np.ndarray, covered: np.ndarray) -> np.ndarray:
     """(H, W) bool: background, and pixels beside a step in depth."""
     kernel = np.ones((3, 3), np.uint8)
     high = cv2.dilate(depth, kernel)
@@ -202,7 +213,7 @@ def _edges(depth: np.ndarray, covered: np.ndarray) -> np.ndarray:
     return ~covered | (high - low > _DEPTH_STEP)
 
 
-def _ramp(inside: np.ndarray, width_px: float) -> np.ndarray:
+def ramp(inside: np.ndarray, width_px: float) -> np.ndarray:
     """(H, W) float32: 0 outside, rising to 1 over ``width_px`` from the edge of what is True."""
     distance = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5)
     return np.clip(distance / np.float32(width_px), 0, 1).astype(np.float32)

@@ -178,7 +178,7 @@ ENTRIES: tuple[CatalogueEntry, ...] = (
         (WeightFile("config.yaml"), WeightFile("model.fp16.safetensors")),
         (Component("conditioner", 4_930_560), Component("model", 14_341_008), Component("vae", 3_965_185)),
         OWN,
-        Defaults(steps=20, guidance=4.0, octree_resolution=192, texture="project"),
+        Defaults(steps=20, guidance=4.0, octree_resolution=192, texture="paint-nano"),
     ),
     _shape("2", "Hunyuan3D-2, 1.1 B", _REPO, "hunyuan3d-dit-v2-0", _SHAPE_20),
     _shape(
@@ -293,6 +293,22 @@ ENTRIES: tuple[CatalogueEntry, ...] = (
         TENCENT_20,
         Defaults(steps=10, guidance=2.0),
         distilled=True,
+    ),
+    CatalogueEntry(
+        "paint-nano",
+        "texture",
+        "nano paint, the small paint model inside this package",
+        None,
+        "nano/hunyuan3d-paint-v2-0",
+        (
+            *_PAINT_FILES,
+            WeightFile("unet/diffusion_pytorch_model.safetensors"),
+            WeightFile("vae/config.json"),
+            WeightFile("vae/diffusion_pytorch_model.safetensors"),
+        ),
+        (Component("unet", 706_612), Component("unet_dual", 621_460), Component("vae", 203_815)),
+        OWN,
+        Defaults(steps=1, guidance=1.0),
     ),
     CatalogueEntry(
         "delight",

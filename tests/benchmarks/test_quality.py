@@ -143,3 +143,36 @@ def test_page_shows_every_figure() -> None:
         "flashvdm",
     ):
         assert figure in text, figure
+
+
+def test_unseen_texels_and_their_true_colours() -> None:
+    from benchmarks import texture
+    from benchmarks.shapes import shape
+
+    item = texture.subject(shape("fruit", 0), 64)
+    assert item.truth.shape == (int(item.texels.chart.sum()), 3) and 0 <= item.truth.min() <= item.truth.max() <= 1
+    assert 0.3 < item.seen.mean() < 0.7, "a solid without hollows shows about half of itself"
+    perfect = np.zeros((64, 64, 3))
+    perfect[item.texels.chart] = item.truth * 255
+    scores = dict(texture._scores(item, {"perfect": perfect, "grey": np.full(3, 128.0)}))
+    assert scores["perfect_unseen_db"] == scores["perfect_seen_db"] == 60
+    assert 3 < scores["grey_unseen_db"] < 40
+    record = texture.texture_record(shape("fruit", 0), size_px=64)
+    found = texture.summary({"fruit-0": record}, 64)
+    assert found["psnr_symmetry_fill_db"] == pytest.approx(record["symmetry_fill_unseen_db"], abs=0.01)
+    assert found["count"] == 1
+
+
+def test_the_page_shows_the_colours_of_the_whole_surface() -> None:
+    figures = {
+        "psnr_unseen_db": None, "psnr_symmetry_fill_db": 14.4, "psnr_flat_db": 15.0, "psnr_seen_db": None,
+        "psnr_seen_symmetry_fill_db": 14.6, "unseen_share": 0.67, "count": 24, "texture_px": 512,
+    }  # fmt: skip
+    result = {
+        "settings": {"steps": 20, "guidance": 4.0, "seed": 0},
+        "machine": {"system": "s", "cpu_threads": 1, "torch": "2"},
+        "weights": {"name": "nano", "sha256": "0" * 64}, "texture": figures,
+    }  # fmt: skip
+    text = page(result)
+    assert "| painted (`paint-nano`) | - | - |" in text and "| 14.40 | 14.60 |" in text and "67 %" in text
+    assert "Colours of the whole surface" not in page(result | {"texture": {"front_colour_error": 0.01}})

@@ -10,6 +10,7 @@ from hy3dgen.errors import UsageError, WeightsNotFoundError
 from hy3dgen.jobs.choice import AUTO_ORDER, AUTO_ORDER_MANY_VIEWS, choose
 from hy3dgen.jobs.models import Models, filled, weights_sha256
 from hy3dgen.jobs.options import JobOptions
+from hy3dgen.jobs.texture import weight_paths
 from hy3dgen.runtime.files import sha256_of_file
 from hy3dgen.weights import catalogue
 
@@ -22,11 +23,12 @@ def models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "models"
 
 
-def put(folder: Path, name: str) -> None:
+def put(folder: Path, name: str, *, folder_name: str | None = None) -> None:
     """Empty files where the weights of a model would lie."""
     entry = catalogue.entry(name)
     for file in entry.files:
-        path = folder / str(entry.repo) / entry.subfolder / file.path
+        place = folder / str(entry.repo) / entry.subfolder if folder_name is None else folder / folder_name
+        path = place / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
 
@@ -57,7 +59,20 @@ def test_painting_is_the_default_only_where_its_weights_are(models_folder: Path)
     put(models_folder, "delight")
     assert filled(JobOptions(), entry).texture == "paint"
     assert filled(JobOptions(texture="none"), entry).texture == "none"
-    assert filled(JobOptions(), catalogue.entry("nano")).texture == "project"
+
+
+def test_nano_paints_only_where_its_paint_weights_are(models_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = catalogue.entry("nano")
+    monkeypatch.setattr("hy3dgen.weights.locate._PACKAGE_MODELS", models_folder / "nothing here")
+    assert filled(JobOptions(), entry).texture == "project"
+    with pytest.raises(WeightsNotFoundError, match="--texture project needs none"):
+        Models(JobOptions(model="nano", texture="paint-nano", device="cpu"))
+    put(models_folder, "paint-nano", folder_name="paint-nano")
+    assert filled(JobOptions(), entry).texture == "paint-nano"
+    assert filled(JobOptions(delight=False), entry).texture == "paint-nano"
+    assert filled(JobOptions(texture="project"), entry).texture == "project"
+    assert filled(JobOptions(), catalogue.entry("2")).texture == "project", "official models wait for official paint"
+    assert len(weight_paths(JobOptions(texture="paint-nano"))) == 2
 
 
 def test_the_models_defaults_are_the_catalogues() -> None:

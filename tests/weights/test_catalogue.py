@@ -55,7 +55,7 @@ def test_every_model_can_be_planned_without_its_weights() -> None:
     for entry in catalogue.ENTRIES:
         assert entry.weights_bytes > 0 and entry.download_bytes >= 0.95 * entry.weights_bytes, entry.name
         assert entry.defaults.steps > 0 and entry.licence.line
-        assert (entry.repo is None) == (entry.name == "nano")
+        assert (entry.repo is None) == (entry.name in {"nano", "paint-nano"})
         if entry.is_official:
             assert entry.licence.excluded_territories == ("European Union", "United Kingdom", "South Korea")
         assert entry.defaults.texture in {"project", *catalogue.names("texture")}

@@ -12,25 +12,31 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from hy3dgen.errors import NumericalError, UsageError
 from hy3dgen.runtime.attention import use_backend
 from hy3dgen.runtime.device import pick_device, pick_dtype
 from hy3dgen.runtime.stages import StageRecord, current
+from hy3dgen.texgen.guess import first_guess
 from hy3dgen.texgen.hunyuanpaint.pipeline import HunyuanPaintPipeline
 from hy3dgen.texgen.loading import load_paint_unet, load_scheduler, load_vae
 from hy3dgen.texgen.residency import OnDemand
 from hy3dgen.texgen.savings import attention_backend, dtypes_to_try, note_vae_switches, set_tile_size
+from hy3dgen.texgen.views import camera_index, flattened
 
 VIEW_SIZE_PX = 512
 BLACK = 2  # a view in which no value exceeds this, of 255, shows nothing
 TURBO = "hunyuanpaint-turbo"
+FRONT_CAMERA = camera_index(0, 0)
+NEARLY_WHITE = 247
+"""Colours from here on count as background in a picture without transparency."""
 
 
 class Multiview_Diffusion_Net:
     """The paint stage. config: a ``Hunyuan3DTexGenConfig``; read here: ``multiview_ckpt_path``, ``pipe_name``,
-    ``device``, ``dtype``, ``multiview_inference_steps``, ``vae_slicing``, ``vae_tiling``, ``attention_slicing``,
-    ``split_guidance``.
+    ``device``, ``dtype``, ``multiview_inference_steps``, ``multiview_guidance``, ``start``, ``vae_slicing``,
+    ``vae_tiling``, ``attention_slicing``, ``split_guidance``.
 
     Attributes: ``pipeline``, ``view_size`` (pixels; at most 512, less for small networks), ``seed``.
     """
@@ -64,8 +70,10 @@ class Multiview_Diffusion_Net:
         """Paint one view for each camera: RGB, view_size squared.
 
         input_images: reference pictures; control_images: normal maps, then as many position maps; camera_info: camera
-        indices. The arguments are left as they are. NaN or an all-black view is repeated in float32 and noted in the
-        stage's record. Raises UsageError when counts do not fit, NumericalError when float32 gives NaN too.
+        indices. A model that starts from a guess takes the first picture cut out (RGBA), seen from the front, and the
+        front as first camera; else it starts from noise. The arguments are left as they are. NaN or an all-black view
+        is repeated in float32 and noted in the stage's record. Raises UsageError when counts do not fit, NumericalError
+        when float32 gives NaN too.
         """
         count = len(control_images) // 2
         if len(control_images) != 2 * count or count != len(camera_info):
@@ -73,8 +81,11 @@ class Multiview_Diffusion_Net:
                 f"{len(camera_info)} cameras need as many normal maps and position maps, got {len(control_images)} maps"
             )
         size = (self.view_size, self.view_size)
-        references = [picture.resize(size) for picture in input_images]
+        references = [
+            flattened(picture, self.view_size) if self._guesses else picture.resize(size) for picture in input_images
+        ]
         maps = [picture.resize(size) for picture in control_images]
+        guess = self._guess(input_images, maps, list(camera_info))
 
         def paint() -> list[Image.Image]:
             return self.pipeline(
@@ -89,12 +100,36 @@ class Multiview_Diffusion_Net:
                 camera_info_ref=[[0]],
                 normal_imgs=[maps[:count]],
                 position_imgs=[maps[count:]],
+                **self._wishes(guess),
             ).images
 
         self._apply_memory_switches()
         record = current()
         with use_backend(attention_backend(self.config.attention_slicing, self.device, record)):
             return self._guarded(paint, record)
+
+    def _guess(self, pictures: Sequence[Image.Image], maps: Sequence[Image.Image], cameras: list[int]) -> Tensor | None:
+        """(1, N, 3, S, S) in [0, 1]: the first picture spread over the views, for a model that starts from it."""
+        if not self._guesses or cameras[0] != FRONT_CAMERA:
+            return None
+        normals, positions = (
+            torch.stack([_tensor(picture) for picture in part])[None]
+            for part in (maps[: len(cameras)], maps[len(cameras) :])
+        )
+        return first_guess(normals, positions, cut_out_tensor(pictures[0])[None]).views
+
+    @property
+    def _guesses(self) -> bool:
+        return getattr(self.config, "start", "noise") == "guess"
+
+    def _wishes(self, guess: Tensor | None) -> dict[str, Any]:
+        """Arguments of the pipeline that only some models ask for."""
+        guidance, wishes = getattr(self.config, "multiview_guidance", None), {}
+        if guidance is not None:
+            wishes["guidance_scale"] = guidance
+        if guess is not None:
+            wishes["latents"] = self.pipeline.encode_images(guess.clamp(0, 1), self._generator())[0]
+        return wishes
 
     def _generator(self) -> torch.Generator:
         """On the device, as the reference's, so that equal seeds give its noise."""
@@ -143,3 +178,15 @@ class Multiview_Diffusion_Net:
         why = "half of the activations" if self.config.split_guidance else "both at once are faster"
         if not self.pipeline.is_turbo:
             current().decide("guidance halves one after the other", self.config.split_guidance, why)
+
+
+def cut_out_tensor(picture: Image.Image) -> Tensor:
+    """(4, H, W) float32 in [0, 1]: RGBA; without transparency, whatever is not white is the object."""
+    pixels = np.array(picture.convert("RGBA"))
+    if picture.mode != "RGBA":
+        pixels[..., 3] = np.where((pixels[..., :3] >= NEARLY_WHITE).all(-1), 0, 255)
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+
+def _tensor(picture: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255

@@ -97,14 +97,13 @@ class Basic2p5DTransformerBlock(nn.Module):
         x = inner.attn1(h, attention_mask=attention_mask) + x
         first = x.shape[0] - conditions.rows * views  # views before this one are unconditional
         if "r" in mode and self.use_ra and conditions.rows:
-            x[first:] += self._reference(h[first:], conditions, views)
+            x = _added(x, self._reference(h[first:], conditions, views), first)
         if views > 1 and self.use_ma:
             scale = 1.0 if self.is_turbo else given.get("mva_scale", 1.0)
-            x += scale * self.attn_multiview(h.unflatten(0, (-1, views)).flatten(1, 2)).view_as(x)
+            x = _added(x, scale * self.attn_multiview(h.unflatten(0, (-1, views)).flatten(1, 2)).view_as(x))
         del h
-        self._add_text(x, first, conditions, views)
-        x += self._feed_forward(inner.norm3(x))
-        return x
+        x = self._add_text(x, first, conditions, views)
+        return _added(x, self._feed_forward(inner.norm3(x)))
 
     def _reference(self, h: Tensor, conditions: Conditions, views: int) -> Tensor:
         keys, values = conditions.reference_of(self.layer_name, self.attn_refview)
@@ -114,22 +113,34 @@ class Basic2p5DTransformerBlock(nn.Module):
             return found
         return _per_view(conditions.ref_scale, views, found) * found
 
-    def _add_text(self, x: Tensor, first: int, conditions: Conditions, views: int) -> None:
+    def _add_text(self, x: Tensor, first: int, conditions: Conditions, views: int) -> Tensor:
         attn = self.transformer.attn2
         if first:  # zero text through bias-free keys and values: what is left is the output bias, bit for bit
             bias = attn.to_out[0].bias
             if bias is not None:
-                x[:first] += bias
+                x = _added(x, bias, 0, first)
         if conditions.rows:
             keys, values = conditions.text_of(self.layer_name, attn)
             folded = self.transformer.norm2(x[first:]).unflatten(0, (-1, views)).flatten(1, 2)
-            x[first:] += attend_with(attn, folded, keys, values).view_as(x[first:])
+            x = _added(x, attend_with(attn, folded, keys, values).view_as(x[first:]), first)
+        return x
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         size, dim = self.transformer._chunk_size, self.transformer._chunk_dim
         if size is None:
             return self.transformer.ff(x)
         return torch.cat([self.transformer.ff(part) for part in x.split(size, dim=dim)], dim=dim)
+
+
+def _added(x: Tensor, part: Tensor, first: int = 0, end: int | None = None) -> Tensor:
+    """x with ``part`` added to its rows from ``first`` to ``end``: in place, unless gradients still need what x was."""
+    if not torch.is_grad_enabled():
+        x[first:end] += part
+        return x
+    if first == 0 and end is None:
+        return x + part
+    rest = x.shape[0] if end is None else end
+    return torch.cat([x[:first], x[first:end] + part, x[rest:]])
 
 
 def _per_view(scale: Tensor | float, views: int, like: Tensor) -> Tensor | float:

@@ -1,0 +1,92 @@
+"""Train nano's paint model: `python -m training.paint vae|unet|both|rates|export|evaluate|sheet --out DIR`.
+
+A piece of training ends after its minutes, or on SIGTERM, and leaves in --out: state.pt (to go on exactly on this
+machine), fp16 shards with hashes (to go on elsewhere), log.jsonl. See docs/training.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from hy3dgen.errors import Hy3dgenError, UsageError
+
+TRAINED = ("vae", "unet", "both", "rates")
+HELPS = {
+    "vae": "phase one: the autoencoder",
+    "unet": "phase two: the UNet, and the decoder with it",
+    "both": "both phases one after the other, then evaluation, export and contact sheet, on one pool of scenes",
+    "rates": "some steps of both phases at full size, and how fast everything is; seconds on a GPU",
+    "export": "write the official paint folder",
+    "evaluate": "PSNR on held-out shapes, in views",
+    "sheet": "truth, first guess and painted views of held-out shapes, as a picture",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training.paint", description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in HELPS.items():
+        command = commands.add_parser(name, help=text)
+        add = command.add_argument
+        add("--out", type=Path, required=True, help="folder for the results")
+        add("--load", type=Path, help="folder of an earlier run: its state for the same phase, else its shards")
+        add("--device", default="auto", help="auto, cuda, cuda:N or cpu")
+        add("--seed", type=int, default=0, help="seed of scenes, weights and noise")
+        add("--workers", type=int, default=0, help="processes that trace scenes; about the number of cores")
+        add("--per-category", type=int, default=2, help="held-out shapes of each of the 24 categories")
+        _size_options(command)
+        if name in TRAINED:
+            _training_options(command, name)
+    return parser
+
+
+def _size_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--view-px", type=int, default=128, help="pixels of a view, for new networks")
+    add("--vae-widths", type=int, nargs="+", default=[16, 24, 32], help="channels of the autoencoder's levels")
+    add("--unet-widths", type=int, nargs="+", default=[32, 48], help="channels of the UNet's levels")
+
+
+def _training_options(command: argparse.ArgumentParser, name: str) -> None:
+    add = command.add_argument
+    if name in ("vae", "unet"):
+        add("--minutes", type=float, help="training time of this piece; start-up and evaluation come on top")
+        add("--steps", type=int, help="steps instead of minutes")
+        add("--resume", action="store_true", help="finish the interrupted piece in --out")
+    if name == "both":
+        add("--vae-minutes", type=float, default=1.2, help="training time of phase one")
+        add("--unet-minutes", type=float, default=3.0, help="training time of phase two")
+        add("--vae-steps", type=int, help="steps instead")
+        add("--unet-steps", type=int, help="steps instead")
+    if name == "rates":
+        add("--steps", type=int, default=20, help="steps of each phase")
+    add("--rate", type=float, default=2e-3, help="learning rate")
+    add("--decay", type=float, default=0.5, help="share of the piece with falling rate")
+    add("--warm-up", type=int, default=60, help="steps of rising rate")
+    add("--batch", type=int, default=96, help="scenes a step of the UNet")
+    add("--vae-batch", type=int, default=48, help="scenes a step of the autoencoder, seven pictures each")
+    add("--pool", type=int, default=24576, help="scenes kept on the device, 0.95 MB each at 128 px")
+    add("--least", type=int, default=1024, help="scenes to wait for before the first step")
+    add("--bf16", action="store_true", help="bf16 arithmetic in the networks")
+    add("--log-every", type=int, default=25, help="steps a log record")
+    add("--evaluations", type=int, default=2, help="held-out evaluations within phase two")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 2 for wrong options or inputs, 3 when a signal ended the piece."""
+    options = build_parser().parse_args(argv)
+    from training.paint import commands
+
+    try:
+        if options.command in ("vae", "unet") and (options.minutes is None) == (options.steps is None):
+            raise UsageError("give either --minutes or --steps")
+        return 0 if getattr(commands, options.command)(options) else 3
+    except Hy3dgenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

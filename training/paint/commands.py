@@ -1,0 +1,272 @@
+"""What the commands of ``python -m training.paint`` do, from parsed options. All of them return True when done."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from hy3dgen.errors import UsageError
+from hy3dgen.runtime.device import pick_device
+from training import checkpoints
+from training.generator.stream import block_generator
+from training.log import JsonLines
+from training.loop import Session
+from training.paint import networks as nets
+from training.paint import score
+from training.paint.export import export as write_export
+from training.paint.networks import PaintNetworks
+from training.paint.phases import AutoencoderPhase, PaintOptions, PaintPhase, ViewsPhase
+from training.paint.pool import Batch, Pool, held_out_block, opened, unpacked
+from training.schedules import BySteps, ByTime, Schedule
+
+SHEET_SCENES = 12
+STREAM_SEED = 3  # beside the shape model's phases
+PHASES: dict[str, type[PaintPhase]] = {"vae": AutoencoderPhase, "unet": ViewsPhase}
+
+
+@dataclass
+class Start:
+    """Networks, and the state to go on exactly from (else None) with the number of the next scene."""
+
+    networks: PaintNetworks
+    state: dict[str, Any] | None
+    number: int
+
+
+def load_networks(options: argparse.Namespace, device: torch.device, phase: str | None = None) -> Start:
+    """From --out (--resume) or --load: the state when it is of this phase, else the shards; new weights without one."""
+    folder: Path | None = options.out if getattr(options, "resume", False) else options.load
+    if folder is None:
+        config = nets.paint_config(
+            vae_widths=tuple(options.vae_widths), unet_widths=tuple(options.unet_widths), view_px=options.view_px
+        )
+        networks = PaintNetworks(config)
+        nets.initialise(networks, torch.Generator().manual_seed(options.seed))
+        return Start(networks.to(device), None, 0)
+    if phase and (folder / checkpoints.STATE).is_file():
+        state = checkpoints.read_state(folder, device)
+        if state["phase"] == PHASES[phase].name:
+            networks = PaintNetworks(state["config"]).to(device)
+            return Start(networks, state, state["data"]["stream"]["number"])
+    tensors, facts = checkpoints.read_shards(folder)
+    networks = PaintNetworks(facts["config"])
+    nets.load_tensors(networks, tensors, str(folder))
+    return Start(networks.to(device), None, facts["stream"]["number"])
+
+
+def vae(options: argparse.Namespace) -> bool:
+    """Phase one."""
+    return _one_phase(options, "vae")
+
+
+def unet(options: argparse.Namespace) -> bool:
+    """Phase two."""
+    if options.load is None and not options.resume:
+        raise UsageError("phase unet needs a trained autoencoder: give --load with the folder of a vae run")
+    return _one_phase(options, "unet")
+
+
+def _one_phase(options: argparse.Namespace, name: str) -> bool:
+    device = _prepared_device(options)
+    start = load_networks(options, device, name)
+    same_piece = bool(options.resume and start.state and not start.state["finished"])
+    if options.resume and not same_piece:
+        raise UsageError(f"{options.out} holds no interrupted piece of phase {name}; leave out --resume")
+    log = JsonLines(options.out / "log.jsonl")
+    with _opened(options, device, start.number) as (pool, executor):
+        held_out = _held_out(options, executor, device) if name == "unet" else None
+        session = _session(options, name, start.networks, pool, log, held_out)
+        if start.state:
+            session.load(start.state, same_piece=same_piece)
+            if same_piece:
+                session.progress = _progress(options.minutes, options.steps, start.state["spent_s"])
+        _note_start(options, start.networks, device, log)
+        return session.run()
+
+
+def both(options: argparse.Namespace) -> bool:
+    """Everything in one command: two phases, evaluation, export, contact sheet."""
+    device = _prepared_device(options)
+    networks = load_networks(options, device).networks
+    log = JsonLines(options.out / "log.jsonl")
+    _note_start(options, networks, device, log)
+    with _opened(options, device, 0) as (pool, executor):
+        held_out = _held_out(options, executor, device)
+        for name in PHASES:
+            options.minutes, options.steps = getattr(options, f"{name}_minutes"), getattr(options, f"{name}_steps")
+            session = _session(options, name, networks, pool, log, held_out if name == "unet" else None)
+            if not session.run():
+                return False
+            _apply_shards(networks, options.out)
+        log.write("pool", scenes=pool.traced)
+        _finish(options, networks, held_out(), log)
+    return True
+
+
+def rates(options: argparse.Namespace) -> bool:
+    """A few steps of each phase at full size, with what everything takes, and all that comes after them."""
+    device = _prepared_device(options)
+    networks = load_networks(options, device).networks
+    log = JsonLines(options.out / "log.jsonl")
+    begin = time.monotonic()
+    with _opened(options, device, 0) as (pool, executor):
+        held_out = _held_out(options, executor, device)
+        log.write("rates", what="first scenes", seconds=time.monotonic() - begin, scenes=pool.traced)
+        options.minutes = None
+        for name in PHASES:
+            begin, before = time.monotonic(), pool.traced
+            _session(options, name, networks, pool, log, None).run()
+            _apply_shards(networks, options.out)
+            seconds = time.monotonic() - begin
+            log.write("rates", what=name, seconds=seconds, scenes_per_s=(pool.traced - before) / seconds)
+        begin = time.monotonic()
+        _finish(options, networks, held_out(), log)
+        log.write("rates", what="evaluation, export, sheet", seconds=time.monotonic() - begin)
+        if device.type == "cuda":
+            log.write("rates", what="memory", peak_gib=torch.cuda.max_memory_allocated(device) / 2**30)
+    return True
+
+
+def _finish(options: argparse.Namespace, networks: PaintNetworks, data: Batch, log: JsonLines) -> None:
+    log.write("evaluation", part="paint", **score.scored(networks.eval(), data))
+    _write_sheet(options, networks, data)
+    _exported(options, networks, log)
+
+
+def evaluate(options: argparse.Namespace) -> bool:
+    """PSNR of a run's averages on held-out shapes."""
+    device = pick_device(options.device)
+    networks = load_networks(options, device).networks.eval()
+    data = _held_out(options, None, device)()
+    JsonLines(options.out / "log.jsonl").write("evaluation", part="paint", **score.scored(networks, data))
+    return True
+
+
+def export(options: argparse.Namespace) -> bool:
+    """The official folder from a run's averages."""
+    networks = load_networks(options, torch.device("cpu")).networks
+    _exported(options, networks, JsonLines(options.out / "log.jsonl"))
+    return True
+
+
+def sheet(options: argparse.Namespace) -> bool:
+    """The contact sheet, to sheet.png."""
+    device = pick_device(options.device)
+    networks = load_networks(options, device).networks.eval()
+    _write_sheet(options, networks, _held_out(options, None, device)())
+    return True
+
+
+def _write_sheet(options: argparse.Namespace, networks: PaintNetworks, data: Batch) -> None:
+    picked = data[:: max(1, len(data) // SHEET_SCENES)]
+    Image.fromarray(score.sheet(networks, picked[:SHEET_SCENES]).numpy()).save(options.out / "sheet.png")
+
+
+def _exported(options: argparse.Namespace, networks: PaintNetworks, log: JsonLines) -> None:
+    paths = write_export(networks, options.out)
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in networks.named_children()}
+    log.write("export", parameters=counts, bytes=sum(path.stat().st_size for path in paths))
+
+
+def _prepared_device(options: argparse.Namespace) -> torch.device:
+    device = pick_device(options.device)
+    if device.type != "cpu":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
+    return device
+
+
+@contextmanager
+def _opened(
+    options: argparse.Namespace, device: torch.device, number: int
+) -> Iterator[tuple[Pool, ProcessPoolExecutor | None]]:
+    seed = 10 * options.seed + STREAM_SEED
+    with opened(
+        device, seed, first=number, capacity=options.pool, workers=options.workers, size_px=options.view_px
+    ) as (pool, executor):
+        least = min(options.least, options.pool)
+        if executor is None:
+            pool.fill_here(least)
+        yield pool, executor
+
+
+def _session(
+    options: argparse.Namespace,
+    name: str,
+    networks: PaintNetworks,
+    pool: Pool,
+    log: JsonLines,
+    held_out: Callable[[], Batch] | None,
+) -> Session:
+    pool.wait_for(min(options.least, options.pool))
+    device = next(networks.parameters()).device
+    chosen = PaintOptions(batch_size=options.vae_batch if name == "vae" else options.batch)
+    generator = block_generator(device, options.seed, list(PHASES).index(name), pool.place()["number"])
+    phase = PHASES[name](networks, pool, generator, chosen, autocast=options.bf16)
+
+    def evaluated() -> dict[str, Any]:
+        assert held_out is not None
+        return score.scored(networks, held_out())
+
+    return Session(
+        phase=phase,  # type: ignore[arg-type]
+        progress=_progress(options.minutes, options.steps, 0.0),
+        schedule=Schedule(options.rate, options.decay, options.warm_up),
+        out=options.out,
+        log=log,
+        log_every=options.log_every,
+        evaluate=evaluated if held_out is not None and options.evaluations else None,
+        evaluations=max(options.evaluations, 1),
+        optimiser_options={"least_side": 8, "convolutions": True},
+    )
+
+
+def _progress(minutes: float | None, steps: int | None, spent_s: float) -> ByTime | BySteps:
+    if steps:
+        return BySteps(steps)
+    assert minutes is not None
+    return ByTime(minutes, spent_s=spent_s)
+
+
+def _apply_shards(networks: PaintNetworks, folder: Path) -> None:
+    """Take over the averages that a finished phase left."""
+    tensors, facts = checkpoints.read_shards(folder)
+    nets.load_tensors(networks, tensors, str(folder))
+    networks.scale = facts["scale"]
+
+
+def _held_out(
+    options: argparse.Namespace, executor: ProcessPoolExecutor | None, device: torch.device
+) -> Callable[[], Batch]:
+    """Tracing begins now, in the workers when there are some; calling the result waits for it."""
+    names = score.held_out_names(options.per_category)
+    parts = [names[i : i + 4] for i in range(0, len(names), 4)]
+    waiting = [executor.submit(held_out_block, part, options.view_px) for part in parts] if executor else None
+    kept: list[Batch] = []
+
+    def data() -> Batch:
+        if not kept:
+            if waiting is None:
+                blocks = [held_out_block(part, options.view_px) for part in parts]
+            else:
+                blocks = [future.result() for future in waiting]
+            kept.append(unpacked(torch.from_numpy(np.concatenate(blocks)).to(device)))
+        return kept[0]
+
+    return data
+
+
+def _note_start(options: argparse.Namespace, networks: PaintNetworks, device: torch.device, log: JsonLines) -> None:
+    shown = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in networks.named_children()}
+    log.write("start", options=shown, parameters=counts, device=str(device))
