@@ -140,7 +140,7 @@ def test_what_the_user_insists_on_is_kept() -> None:
     assert (views.vae_slicing, views.vae_tiling) == (False, 512)
 
 
-@pytest.mark.parametrize("gib", [1.6, 2, 3, 4, 6, 8, 139])
+@pytest.mark.parametrize("gib", [1.75, 2, 3, 4, 6, 8, 139])
 def test_every_benchmark_tier_has_a_plan_for_the_full_run(gib: float) -> None:
     plan = make_plan(round(gib * GIB), H200, stage_costs(FULL))
     assert [stage.name for stage in plan.stages] == [

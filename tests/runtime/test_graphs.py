@@ -1,0 +1,61 @@
+"""Recording steps, as far as a machine without CUDA can tell; the rest is in test_offload_gpu.py."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from hy3dgen.runtime.device import CPU
+from hy3dgen.runtime.graphs import replayed
+from hy3dgen.runtime.offload import attached, streams_of
+from hy3dgen.runtime.uploads import Uploader
+
+DEVICE = torch.device(CPU)
+
+
+class Stack(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.GELU()) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def test_without_cuda_the_step_is_given_back_as_it_is() -> None:
+    network = Stack()
+    with replayed(network, network, DEVICE, 50) as step:
+        assert step is network
+
+
+def test_hooks_of_others_are_told_from_those_of_streaming() -> None:
+    network = Stack().requires_grad_(False)
+    assert streams_of(network) == []
+    with attached(network, "streamed", DEVICE):
+        found = streams_of(network)
+        assert found is not None and len(found) == 1
+        assert not found[0].is_recordable  # there is no stream to copy on
+    handle = network.blocks[0].register_forward_hook(lambda *_: None)
+    assert streams_of(network) is None
+    handle.remove()
+
+
+def test_a_pass_while_recording_starts_with_empty_slots_and_gives_equal_bits() -> None:
+    """What a recording runs: slots forgotten before and after, no fetch of the first block for the next pass."""
+    network, x = Stack().requires_grad_(False), torch.randn(2, 8)
+    wanted = network(x)
+    with attached(network, "streamed", DEVICE):
+        [stream] = streams_of(network) or []
+        for _ in range(2):
+            assert torch.equal(network(x), wanted)
+            with stream.recording():
+                assert torch.equal(network(x), wanted)
+    assert torch.equal(network(x), wanted)
+
+
+def test_an_upload_on_the_cpu_is_a_copy() -> None:
+    tensor = torch.randn(3, 5)
+    copy = Uploader(DEVICE)(tensor)
+    assert torch.equal(copy, tensor) and copy.data_ptr() != tensor.data_ptr()
