@@ -39,11 +39,11 @@ class Drawing:
         return self.mesh.normals @ rotation.T
 
 
-def draw(mesh: RasterMesh, view: View, size: tuple[int, int], *, backend: str = "auto") -> Drawing:
-    """Rasterise ``mesh`` as ``view`` sees it into (height, width) pixels."""
+def draw(mesh: RasterMesh, view: View, size: tuple[int, int], *, backend: str = "auto", parity: bool = True) -> Drawing:
+    """Rasterise ``mesh`` as ``view`` sees it into (height, width) pixels; parity: by the reference's rules."""
     camera = transform_points(view.matrix(), mesh.positions)
     clip = transform_points(view.projection(), camera)
-    return Drawing(mesh, view, camera[:, :3], rasterize(clip, mesh.faces, size, backend=backend))
+    return Drawing(mesh, view, camera[:, :3], rasterize(clip, mesh.faces, size, backend=backend, parity=parity))
 
 
 def _over(values: torch.Tensor, drawing: Drawing, background: tuple[float, ...]) -> torch.Tensor:

@@ -38,7 +38,7 @@ def render_picture(mesh: Mesh, view: View, *, size_px: int = 512, lit: bool = Tr
     if size_px < 1:
         raise UsageError(f"a picture of {size_px} pixels cannot be drawn; size_px must be at least 1")
     fine = size_px * _SUPERSAMPLING
-    drawing = draw(prepare_mesh(mesh), view, (fine, fine))
+    drawing = draw(prepare_mesh(mesh), view, (fine, fine), parity=False)
     covered = drawing.raster.covered.numpy()
     colours = np.broadcast_to(np.array(CLAY, np.float32), (fine, fine, 3))
     if mesh.texture is not None and mesh.uv is not None:

@@ -34,6 +34,34 @@ def test_backends_equal_the_plain_reference(backend: str, size: tuple[int, int],
         assert torch.equal(found.barycentrics, expected.barycentrics)
 
 
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_backends_equal_the_plain_reference_without_parity_too(backend: str) -> None:
+    for seed, size in ((0, (37, 53)), (1, (64, 20)), (2, (1, 1))):
+        clip, faces = soup(seed)
+        expected = rasterize(clip, faces, size, backend="reference", parity=False)
+        found = rasterize(clip, faces, size, backend=backend, parity=False)
+        assert torch.equal(found.face_ids, expected.face_ids) and torch.equal(found.barycentrics, expected.barycentrics)
+        assert size == (1, 1) or not torch.equal(found.face_ids, rasterize(clip, faces, size, backend=backend).face_ids)
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch", "reference"])
+def test_only_without_parity_is_a_sheet_right_above_another_seen(backend: str) -> None:
+    """The reference cuts depth to 2^18 steps, within which the lower face number wins, nearer or not."""
+    sheet = torch.tensor([[-3.0, -3, 0.1, 1], [3, -3, 0.1, 1], [0, 4, 0.1, 1]])
+    nearer = sheet - torch.tensor([0, 0, 1e-6, 0])
+    clip, faces = torch.cat([sheet, nearer]), torch.tensor([[0, 1, 2], [3, 4, 5]])
+    seen = [rasterize(clip, faces, (5, 5), backend=backend, parity=parity).face_ids for parity in (True, False)]
+    assert (seen[0] == 1).all() and (seen[1] == 2).all()
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch", "reference"])
+def test_without_parity_the_picture_ends_where_device_space_does(backend: str) -> None:
+    half = torch.tensor([[-9.0, -9, 0, 1], [0, -9, 0, 1], [-9, 99, 0, 1], [0, 99, 0, 1]])
+    faces = torch.tensor([[0, 1, 2], [1, 3, 2]])
+    covered = rasterize(half, faces, (4, 6), backend=backend, parity=False).covered
+    assert torch.equal(covered, (torch.arange(6) < 3).expand(4, 6))
+
+
 @pytest.mark.parametrize("backend", ["numba", "torch", "reference"])
 def test_hostile_corners_draw_nothing_and_hide_nothing(backend: str, device: str = "cpu") -> None:
     """NaN, infinities, overflowing areas and w = 0 once made whole pictures or endless loops."""
@@ -144,9 +172,10 @@ from hy3dgen.rendering.rasterizers import rasterize
 for size, seed in (((17, 23), 0), ((1, 1), 1), ((2, 7), 2)):
     clip, faces = soup(seed)
     prior = torch.rand(size, generator=torch.Generator().manual_seed(seed)) * 4 - 2
-    for depth_prior in (None, prior):
-        expected = rasterize(clip, faces, size, backend="reference", depth_prior=depth_prior)
-        found = rasterize(clip, faces, size, backend="triton", depth_prior=depth_prior)
+    for depth_prior, parity in ((None, True), (prior, True), (None, False)):
+        how = {"depth_prior": depth_prior, "parity": parity}
+        expected = rasterize(clip, faces, size, backend="reference", **how)
+        found = rasterize(clip, faces, size, backend="triton", **how)
         assert torch.equal(found.face_ids, expected.face_ids)
         assert torch.equal(found.barycentrics, expected.barycentrics)
 """
@@ -165,10 +194,10 @@ def test_cuda_back_ends_equal_the_cpu_bit_for_bit(backend: str, size: tuple[int,
     for seed in (11, 12):
         clip, faces = soup(seed, 500)
         prior = torch.rand(size, generator=torch.Generator().manual_seed(seed)) * 4 - 2
-        for depth_prior in (None, prior):
-            expected = rasterize(clip, faces, size, backend="numba", depth_prior=depth_prior)
+        for depth_prior, parity in ((None, True), (prior, True), (None, False)):
+            expected = rasterize(clip, faces, size, backend="numba", depth_prior=depth_prior, parity=parity)
             there = None if depth_prior is None else depth_prior.cuda()
-            found = rasterize(clip.cuda(), faces.cuda(), size, backend=backend, depth_prior=there)
+            found = rasterize(clip.cuda(), faces.cuda(), size, backend=backend, depth_prior=there, parity=parity)
             assert torch.equal(found.face_ids.cpu(), expected.face_ids)
             assert torch.equal(found.barycentrics.cpu(), expected.barycentrics)
 

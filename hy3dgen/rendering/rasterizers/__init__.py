@@ -8,7 +8,7 @@ import torch
 from hy3dgen.errors import MeshError, UsageError
 from hy3dgen.rendering.jit import run_bands
 from hy3dgen.rendering.rasterizers import numba_cpu, plain_torch, reference, triton_gpu
-from hy3dgen.rendering.rasterizers.contract import Raster, Rasterizer
+from hy3dgen.rendering.rasterizers.contract import EXACT, PARITY, Raster, Rasterizer
 
 __all__ = ["BACKENDS", "Raster", "automatic", "interpolate", "rasterize"]
 
@@ -27,6 +27,7 @@ def rasterize(
     *,
     backend: str = "auto",
     depth_prior: torch.Tensor | None = None,
+    parity: bool = True,
 ) -> Raster:
     """Find the face that each pixel shows; rules in ``contract``.
 
@@ -34,6 +35,7 @@ def rasterize(
     backend: 'numba' (CPU), 'torch' (CPU, CUDA), 'triton' (CUDA), 'reference' (slow), or 'auto': on CUDA triton where it
     works and else torch; elsewhere numba, which also serves Macs because their GPU lacks float64
     depth_prior: (height, width) float32 normalised device z; what lies nearer is not drawn
+    parity: the reference's rules; else the picture's edges are those of device space, and depth is as fine as float32
     Faces are equal on every back end. An empty mesh gives an empty raster.
     Raises MeshError for faces that point outside the vertices, UsageError for a bad shape, size or back end.
     """
@@ -50,7 +52,7 @@ def rasterize(
         raise MeshError(f"faces point to vertex {int(faces.max())} (lowest {int(faces.min())}) of {len(clip)} vertices")
     if backend == "auto":
         backend = automatic(clip.device)
-    return BACKENDS[backend](clip.float(), faces, (height, width), depth_prior)
+    return BACKENDS[backend](clip.float(), faces, (height, width), depth_prior, PARITY if parity else EXACT)
 
 
 def automatic(device: torch.device) -> str:

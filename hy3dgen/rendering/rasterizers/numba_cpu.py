@@ -10,27 +10,28 @@ import torch
 from hy3dgen.rendering.jit import compiled, run_bands
 from hy3dgen.rendering.rasterizers.contract import (
     DEPTH_SCALE,
-    DEPTH_STEPS,
     EMPTY_KEY,
     KEY_BASE,
     OCCLUSION_TRUNCATION,
     Raster,
+    Rules,
 )
 
 _ONE, _HALF = np.float32(1), np.float32(0.5)
-_DEPTH_SCALE, _STEPS = np.float32(DEPTH_SCALE), np.float32(DEPTH_STEPS)
+_DEPTH_SCALE = np.float32(DEPTH_SCALE)
 _STEP_LIMIT = np.float32(KEY_BASE)
 
 
 def rasterize(
-    clip: torch.Tensor, faces: torch.Tensor, size: tuple[int, int], depth_prior: torch.Tensor | None
+    clip: torch.Tensor, faces: torch.Tensor, size: tuple[int, int], depth_prior: torch.Tensor | None, rules: Rules
 ) -> Raster:
     """See ``contract``. Works on the CPU whatever the device of ``clip``."""
     height, width = size
     points = np.ascontiguousarray(clip.detach().cpu().numpy())
     triangles = np.ascontiguousarray(faces.cpu().numpy().astype(np.int32, copy=False))
     screen = np.empty((len(points), 3), np.float32)
-    _to_screen(points, height, width, screen)
+    scale = np.array([rules.scale_px(width), rules.scale_px(height)], np.float32)
+    _to_screen(points, scale, np.float32(rules.offset_px), screen)
     rows = np.empty((len(triangles), 2), np.int32)
     _row_ranges(screen, triangles, height, rows)
     threshold = np.zeros((1, 1), np.float32)
@@ -39,19 +40,20 @@ def rasterize(
         threshold = prior * _DEPTH_SCALE + _HALF + np.float32(OCCLUSION_TRUNCATION)
     ids = np.empty((height, width), np.int32)
     barycentrics = np.empty((height, width, 3), np.float32)
-    run_bands(_draw_band, height, points, screen, triangles, rows, threshold, ids, barycentrics)
+    steps = np.float32(rules.depth_steps)
+    run_bands(_draw_band, height, points, screen, triangles, rows, threshold, steps, ids, barycentrics)
     return Raster(torch.from_numpy(ids).to(clip.device), torch.from_numpy(barycentrics).to(clip.device))
 
 
 @compiled
-def _to_screen(points, height, width, screen):
+def _to_screen(points, scale, offset, screen):
     for i in range(points.shape[0]):
         x, y, z, w = points[i, 0], points[i, 1], points[i, 2], points[i, 3]
         if w == 0:
             screen[i, 0] = screen[i, 1] = screen[i, 2] = np.float32(np.nan)
             continue
-        screen[i, 0] = (x / w * _HALF + _HALF) * np.float32(width - 1) + _HALF
-        screen[i, 1] = (_HALF + _HALF * y / w) * np.float32(height - 1) + _HALF
+        screen[i, 0] = (x / w * _HALF + _HALF) * scale[0] + offset
+        screen[i, 1] = (_HALF + _HALF * y / w) * scale[1] + offset
         screen[i, 2] = z / w * _DEPTH_SCALE + _HALF
 
 
@@ -91,7 +93,7 @@ def _row_ranges(screen, triangles, height, rows):
 
 
 @compiled
-def _draw_band(first_row, end_row, points, screen, triangles, rows, threshold, ids, barycentrics):
+def _draw_band(first_row, end_row, points, screen, triangles, rows, threshold, steps, ids, barycentrics):
     width = ids.shape[1]
     with_prior = threshold.shape[0] == ids.shape[0] and threshold.shape[1] == width
     keys = np.full((end_row - first_row, width), EMPTY_KEY, np.int64)
@@ -117,7 +119,7 @@ def _draw_band(first_row, end_row, points, screen, triangles, rows, threshold, i
                 if alpha < 0 or alpha > 1:
                     continue
                 depth = alpha * az + beta * bz + gamma * cz
-                step = depth * _STEPS
+                step = depth * steps
                 nearest = threshold[row, column] if with_prior else np.float32(0)
                 if depth >= nearest and step < _STEP_LIMIT:
                     key = np.int64(step) * KEY_BASE + f + 1

@@ -10,11 +10,11 @@ import torch
 
 from hy3dgen.rendering.rasterizers.contract import (
     DEPTH_SCALE,
-    DEPTH_STEPS,
     EMPTY_KEY,
     KEY_BASE,
     OCCLUSION_TRUNCATION,
     Raster,
+    Rules,
 )
 
 PAIRS_PER_CHUNK = 1 << 19
@@ -23,28 +23,28 @@ PAIRS_PER_CHUNK_GPU = 1 << 22
 
 
 def rasterize(
-    clip: torch.Tensor, faces: torch.Tensor, size: tuple[int, int], depth_prior: torch.Tensor | None
+    clip: torch.Tensor, faces: torch.Tensor, size: tuple[int, int], depth_prior: torch.Tensor | None, rules: Rules
 ) -> Raster:
     """See ``contract``. Runs on the device of ``clip``, which must not be MPS."""
     height, width = size
-    screen, triangles = to_screen(clip, size), faces.long()
+    screen, triangles = to_screen(clip, size, rules), faces.long()
     keys = torch.full((height * width,), EMPTY_KEY, dtype=torch.int64, device=clip.device)
     threshold = None if depth_prior is None else nearest_allowed(depth_prior)
     boxes = find_boxes(screen, triangles, size)
     budget = PAIRS_PER_CHUNK if clip.device.type == "cpu" else PAIRS_PER_CHUNK_GPU
     for first, end in _chunks(boxes[:, 4], budget):
-        _draw(screen, triangles, boxes, first, end, width, threshold, keys, budget)
+        _draw(screen, triangles, boxes, first, end, width, threshold, rules.depth_steps, keys, budget)
     return _resolve(keys, screen, triangles, clip[:, 3], size)
 
 
-def to_screen(clip: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def to_screen(clip: torch.Tensor, size: tuple[int, int], rules: Rules) -> torch.Tensor:
     """(V, 3) float32 column, row and depth of clip-space points (V, 4), by the contract's rules."""
     height, width = size
     w = clip[:, 3]
     return torch.stack(
         [
-            (clip[:, 0] / w * 0.5 + 0.5) * float(width - 1) + 0.5,
-            (0.5 + 0.5 * clip[:, 1] / w) * float(height - 1) + 0.5,
+            (clip[:, 0] / w * 0.5 + 0.5) * rules.scale_px(width) + rules.offset_px,
+            (0.5 + 0.5 * clip[:, 1] / w) * rules.scale_px(height) + rules.offset_px,
             clip[:, 2] / w * DEPTH_SCALE + 0.5,
         ],
         dim=1,
@@ -101,7 +101,7 @@ def _weights(corners, px, py):
     return (1.0 - beta.double() - gamma.double()).float(), beta, gamma
 
 
-def _draw(screen, triangles, boxes, first, end, width, threshold, keys, budget):
+def _draw(screen, triangles, boxes, first, end, width, threshold, steps, keys, budget):
     pixels = boxes[first:end, 4]
     total = int(pixels.sum())
     starts = pixels.cumsum(0) - pixels
@@ -116,10 +116,10 @@ def _draw(screen, triangles, boxes, first, end, width, threshold, keys, budget):
         depth = alpha * corners[:, 0, 2] + beta * corners[:, 1, 2] + gamma * corners[:, 2, 2]
         pixel = row * width + column
         nearest = threshold[pixel] if threshold is not None else 0.0
-        keep = (depth >= nearest) & (depth * DEPTH_STEPS < KEY_BASE)
+        keep = (depth >= nearest) & (depth * steps < KEY_BASE)
         for weight in (alpha, beta, gamma):
             keep &= (weight >= 0) & (weight <= 1)
-        key = (depth[keep] * DEPTH_STEPS).long() * KEY_BASE + face[keep] + 1
+        key = (depth[keep] * steps).long() * KEY_BASE + face[keep] + 1
         keys.scatter_reduce_(0, pixel[keep], key, "amin")
 
 

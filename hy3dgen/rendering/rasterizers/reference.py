@@ -9,11 +9,11 @@ import torch
 
 from hy3dgen.rendering.rasterizers.contract import (
     DEPTH_SCALE,
-    DEPTH_STEPS,
     EMPTY_KEY,
     KEY_BASE,
     OCCLUSION_TRUNCATION,
     Raster,
+    Rules,
 )
 
 F32 = np.float32
@@ -24,7 +24,7 @@ def _area(px, py, qx, qy, rx, ry):
 
 
 def rasterize(
-    clip: torch.Tensor, faces: torch.Tensor, size: tuple[int, int], depth_prior: torch.Tensor | None
+    clip: torch.Tensor, faces: torch.Tensor, size: tuple[int, int], depth_prior: torch.Tensor | None, rules: Rules
 ) -> Raster:
     """See ``contract``. Works on the CPU whatever the device of ``clip``."""
     with np.errstate(all="ignore"):
@@ -34,8 +34,8 @@ def rasterize(
         x, y, z, w = points.T
         screen = np.stack(
             [
-                (x / w * F32(0.5) + F32(0.5)) * F32(width - 1) + F32(0.5),
-                (F32(0.5) + F32(0.5) * y / w) * F32(height - 1) + F32(0.5),
+                (x / w * F32(0.5) + F32(0.5)) * F32(rules.scale_px(width)) + F32(rules.offset_px),
+                (F32(0.5) + F32(0.5) * y / w) * F32(rules.scale_px(height)) + F32(rules.offset_px),
                 z / w * F32(DEPTH_SCALE) + F32(0.5),
             ],
             axis=1,
@@ -46,7 +46,7 @@ def rasterize(
             threshold = prior * F32(DEPTH_SCALE) + F32(0.5) + F32(OCCLUSION_TRUNCATION)
         keys = np.full((height, width), EMPTY_KEY, np.int64)
         for index, face in enumerate(triangles):
-            _draw(index, screen[face], threshold, keys)
+            _draw(index, screen[face], threshold, rules.depth_steps, keys)
         ids = np.where(keys < EMPTY_KEY, keys % KEY_BASE, 0).astype(np.int32)
         barycentrics = np.zeros((height, width, 3), F32)
         for row, column in zip(*np.nonzero(ids)):
@@ -65,7 +65,7 @@ def _weights(corners: np.ndarray, px: Any, py: Any):
     return alpha, beta, gamma
 
 
-def _draw(index: int, corners: np.ndarray, threshold: np.ndarray, keys: np.ndarray) -> None:
+def _draw(index: int, corners: np.ndarray, threshold: np.ndarray, steps: int, keys: np.ndarray) -> None:
     height, width = keys.shape
     area = _area(*corners[0, :2], *corners[1, :2], *corners[2, :2])
     if area == 0 or not np.isfinite(area) or not np.isfinite(corners).all():
@@ -79,7 +79,7 @@ def _draw(index: int, corners: np.ndarray, threshold: np.ndarray, keys: np.ndarr
     inside = np.ones(depth.shape, bool)
     for weight in (alpha, beta, gamma):
         inside &= (weight >= 0) & (weight <= 1)
-    step = depth * F32(DEPTH_STEPS)
+    step = depth * F32(steps)
     inside &= (depth >= threshold[window]) & (step < F32(KEY_BASE))
     key = np.where(inside, step, 0).astype(np.int64) * KEY_BASE + index + 1
     keys[window] = np.where(inside, np.minimum(keys[window], key), keys[window])

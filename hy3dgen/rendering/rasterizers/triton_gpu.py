@@ -14,7 +14,7 @@ import torch
 
 from hy3dgen.errors import UsageError
 from hy3dgen.rendering.rasterizers import plain_torch
-from hy3dgen.rendering.rasterizers.contract import DEPTH_STEPS, EMPTY_KEY, KEY_BASE, Raster
+from hy3dgen.rendering.rasterizers.contract import EMPTY_KEY, KEY_BASE, PARITY, Raster, Rules
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +25,12 @@ _RESOLVE_TILE = 256
 
 
 def rasterize(
-    clip: torch.Tensor, faces: torch.Tensor, size: tuple[int, int], depth_prior: torch.Tensor | None
+    clip: torch.Tensor, faces: torch.Tensor, size: tuple[int, int], depth_prior: torch.Tensor | None, rules: Rules
 ) -> Raster:
     """See ``contract``. clip: on CUDA. Raises UsageError where Triton cannot be used, and says why."""
     if reason := unusable(clip.device):
         raise UsageError(f"the rasteriser 'triton' cannot be used here: {reason}; use 'auto'")
-    return _rasterize(clip, faces, size, depth_prior)
+    return _rasterize(clip, faces, size, depth_prior, rules)
 
 
 @lru_cache(maxsize=32)
@@ -41,7 +41,7 @@ def unusable(device: torch.device) -> str | None:
     try:
         points = torch.tensor([[-0.9, -0.9, 0, 1], [0.9, -0.9, 0, 1], [0, 0.9, 0, 1]], device=device)
         face = torch.tensor([[0, 1, 2]], dtype=torch.int32, device=device)
-        found, expected = _rasterize(points, face, (9, 7), None), plain_torch.rasterize(points, face, (9, 7), None)
+        found, expected = (draw(points, face, (9, 7), None, PARITY) for draw in (_rasterize, plain_torch.rasterize))
         equal = torch.equal(found.face_ids, expected.face_ids)
     except Exception as error:  # whatever a missing compiler or an old card does, torch can draw
         log.debug("Triton cannot draw", exc_info=True)
@@ -61,16 +61,16 @@ def _interpreted() -> bool:
 
 
 def _rasterize(
-    clip: torch.Tensor, faces: torch.Tensor, size: tuple[int, int], depth_prior: torch.Tensor | None
+    clip: torch.Tensor, faces: torch.Tensor, size: tuple[int, int], depth_prior: torch.Tensor | None, rules: Rules
 ) -> Raster:
     from hy3dgen.rendering.rasterizers import triton_kernels as kernels
 
     height, width = size
     pixels, device = height * width, clip.device
     if 3 * pixels >= 1 << 31 or len(faces) >= (1 << 31) // 3:  # the kernels count pixels in 32 bits
-        return plain_torch.rasterize(clip, faces, size, depth_prior)
+        return plain_torch.rasterize(clip, faces, size, depth_prior, rules)
     clip = clip.detach().float()
-    screen, w = plain_torch.to_screen(clip, size).contiguous(), clip[:, 3].contiguous()
+    screen, w = plain_torch.to_screen(clip, size, rules).contiguous(), clip[:, 3].contiguous()
     triangles = faces.to(torch.int32).contiguous()
     keys = torch.full((pixels,), EMPTY_KEY, dtype=torch.int64, device=device)
     threshold = keys if depth_prior is None else plain_torch.nearest_allowed(depth_prior.to(device)).contiguous()
@@ -84,7 +84,7 @@ def _rasterize(
             owners = torch.searchsorted(ends, torch.arange(first, first + count, device=device), right=True)
             kernels.draw[(count,)](
                 owners, boxes, ends, screen, triangles, threshold, keys, first, width,
-                WITH_PRIOR=depth_prior is not None, STEPS=DEPTH_STEPS, KEY_BASE=KEY_BASE, TILE=TILE, **exact,
+                WITH_PRIOR=depth_prior is not None, STEPS=rules.depth_steps, KEY_BASE=KEY_BASE, TILE=TILE, **exact,
             )  # fmt: skip
         ids = torch.empty(pixels, dtype=torch.int32, device=device)
         barycentrics = torch.empty(pixels, 3, device=device)
