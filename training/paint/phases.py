@@ -72,6 +72,17 @@ class PaintPhase:
         """The generator's place; the pool is opened at its own place by whoever builds it."""
         restore_generator(self._generator, state["generator"])
 
+    def loss(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """See ``loop.Phase``."""
+        raise NotImplementedError
+
+    def prepare(self, passes: int) -> None:
+        """See ``loop.Phase``. Scenes are drawn from the pool, which stays as it is; only the generator moves."""
+        before = generator_state(self._generator)
+        for _ in range(passes):
+            self.loss()[0].backward()
+        restore_generator(self._generator, before)
+
     def finish(self, log: JsonLines) -> None:
         """Nothing to measure."""
 
