@@ -76,6 +76,10 @@ class PaintPhase:
         """See ``loop.Phase``."""
         raise NotImplementedError
 
+    def place(self) -> dict[str, int]:
+        """See ``loop.Phase``."""
+        return self._pool.place()
+
     def prepare(self, passes: int) -> None:
         """See ``loop.Phase``. Scenes are drawn from the pool, which stays as it is; only the generator moves."""
         before = generator_state(self._generator)
