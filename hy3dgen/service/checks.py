@@ -68,17 +68,31 @@ class Checker:
 
     def _answer(self, question: str, content: tuple[Any, ...], timeout_s: float) -> Any:
         """Whoever holds the lock asks. A process that is late or gone is ended, so that no answer goes astray."""
+        late = threading.Event()
+
+        def stop_waiting() -> None:
+            late.set()
+            self._process.interrupt()
+
+        self._process.start()
+        # Ending the process also frees who is stuck in sending to it.
+        clock = threading.Timer(timeout_s, stop_waiting)
+        clock.start()
         try:
-            self._process.start()
             self._process.send((question, content))
-            answer = self._process.receive(timeout_s)
+            answer = None
+            while answer is None:
+                answer = self._process.receive(1.0)
         except ProcessEndedError as error:
             self._process.kill()
+            if late.is_set():
+                detail = f"reading this file took longer than {timeout_s:.0f} s; give a simpler one"
+                raise ServiceError(BAD_INPUT, detail) from error
             logger.warning("the process that looks at uploads ended with %s", error.exit_code)
             raise ServiceError(BAD_INPUT, TOO_MUCH) from error
-        if answer is None:
-            self._process.kill()
-            raise ServiceError(BAD_INPUT, f"reading this file took longer than {timeout_s:.0f} s; give a simpler one")
+        finally:
+            clock.cancel()
+            clock.join()  # a clock that is just going off must not hit the next question
         return answer[1]
 
 
@@ -93,6 +107,8 @@ def main(pipe: Connection, memory_bytes: int) -> None:
             question, content = pipe.recv()
             try:
                 answer: Any = questions[question](*content)
+            except MemoryError:
+                answer = Problem(BAD_INPUT, TOO_MUCH)
             except Exception as error:
                 answer = problem_of(error)
                 if answer.status >= 500:
@@ -103,12 +119,13 @@ def main(pipe: Connection, memory_bytes: int) -> None:
 
 
 def _limit_memory(memory_bytes: int) -> None:
-    """An address space of this size, where the system has such limits (Linux; macOS ignores them)."""
+    """Memory of this size, where the system has such limits (Linux; macOS ignores them)."""
     if not sys.platform.startswith("linux"):
         return
     import resource
 
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    # Not RLIMIT_AS: threads reserve address space for each core, which they never use.
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
 
 
 def _look_at(folder: str, inputs: list[Input], pixels: int) -> list[Input]:

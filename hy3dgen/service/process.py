@@ -75,6 +75,13 @@ class ChildProcess:
             self._process.join(QUIT_S)
         self.kill()
 
+    def interrupt(self) -> None:
+        """End it now, from any thread; its owner notices and cleans up."""
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(ValueError):  # cleaned up meanwhile
+                process.kill()
+
     def kill(self) -> None:
         """End it now and free what it used; nothing happens when it does not run."""
         if self._process is not None:

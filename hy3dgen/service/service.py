@@ -16,14 +16,14 @@ from typing import Any
 
 import hy3dgen
 from hy3dgen.errors import OutputError
-from hy3dgen.jobs.options import CHOICES
 from hy3dgen.runtime.stages import STAGE_NAMES
 from hy3dgen.service.availability import Availability
 from hy3dgen.service.bus import Bus
-from hy3dgen.service.checks import MAX_GIVEN_FACES, Checker
-from hy3dgen.service.estimates import Estimates, fingerprint_of
-from hy3dgen.service.housekeeping import sweep
-from hy3dgen.service.job import Input, Job, is_id, kind_of, new_id
+from hy3dgen.service.checks import Checker
+from hy3dgen.service.estimates import Estimates
+from hy3dgen.service.housekeeping import DAY_S, sweep
+from hy3dgen.service.intake import Intake, limits_as_dict
+from hy3dgen.service.job import Job, is_id
 from hy3dgen.service.lane import Lane
 from hy3dgen.service.order import Order, order_of
 from hy3dgen.service.problems import (
@@ -40,24 +40,13 @@ from hy3dgen.service.problems import (
 )
 from hy3dgen.service.progress import Progress
 from hy3dgen.service.queue import FairQueue
-from hy3dgen.service.requests import (
-    MESH_SUFFIXES,
-    OPTIONS,
-    JobRequest,
-    checked_formats,
-    checked_name,
-    checked_options,
-    ensure_inputs,
-    ranges,
-)
-from hy3dgen.service.settings import FORMATS, GIB, MIB, ServiceSettings
+from hy3dgen.service.requests import JobRequest
+from hy3dgen.service.settings import FORMATS, ServiceSettings
 from hy3dgen.service.storage import Storage
 from hy3dgen.service.store import JobStore
-from hy3dgen.weights import catalogue
 
 logger = logging.getLogger(__name__)
 SWEEP_S = 600.0
-DAY_S = 86400.0
 STOP_S = 15.0
 
 
@@ -76,6 +65,7 @@ class Service:
         environment = {} if settings.models_folder is None else {"HY3DGEN_MODELS": str(settings.models_folder)}
         os.environ.update(environment)
         self.availability = Availability(settings.runner)
+        self._intake = Intake(self.storage, self.checker, self.availability, settings.runner, self.limits)
         self._store = JobStore(self.storage.root)
         self._changed = threading.Condition(threading.RLock())
         self._queue = FairQueue()
@@ -151,37 +141,8 @@ class Service:
 
     def submit(self, request: JobRequest) -> dict[str, Any]:
         """Take a job. Everything that can be found wrong with it is found here. Raises ServiceError."""
-        ensure_inputs(request, self.limits)
-        options = checked_options(request.options, self.settings.runner)
-        formats = checked_formats(request.formats)
-        self.availability.ensure(
-            model=options.get("model", "auto"),
-            texture=options.get("texture", "auto"),
-            from_words=request.text is not None,
-            delight=options.get("delight", True),
-        )
         self._ensure_room(request.client)
-        if catalogue.find(options.get("model", "nano")) is None:
-            options["model"] = "auto"  # the server's own folder, which no name leads to
-        identity = new_id()
-        try:
-            inputs = self._store_inputs(identity, request)
-        except BaseException:
-            self.storage.remove(identity)
-            raise
-        kind = kind_of([entry.role for entry in inputs], text=request.text is not None)
-        job = Job(
-            id=identity,
-            name=checked_name(request.name, request.text),
-            kind=kind,
-            client=request.client,
-            inputs=inputs,
-            options=dict(options),
-            formats=formats,
-            fingerprint=fingerprint_of(kind, options),
-            text=request.text,
-        )
-        return self._enqueue(job)
+        return self._enqueue(self._intake.accept(request))
 
     def get(self, job: str) -> dict[str, Any]:
         """A job as clients see it. Raises ServiceError when there is none."""
@@ -245,7 +206,7 @@ class Service:
             **self.availability.facts(),
             "formats": list(FORMATS),
             "stages": list(STAGE_NAMES),
-            "limits": self._limits(),
+            "limits": limits_as_dict(self.limits),
             "queue": queue,
         }
 
@@ -331,16 +292,6 @@ class Service:
                 )
         if self.storage.free_bytes() < self.limits.free_disk_bytes:
             raise ServiceError(NO_SPACE, "the server's disk is almost full; delete old jobs, or ask its owner")
-
-    def _store_inputs(self, identity: str, request: JobRequest) -> list[Input]:
-        inputs = []
-        for upload in request.uploads:
-            file = self.storage.add_input(identity, upload.role, upload.suffix, upload.content)
-            inputs.append(Input(upload.role, len(upload.content), file))
-        inputs = self.checker.look_at(self.storage.inputs(identity), inputs)
-        if request.text is not None:
-            inputs.append(Input("text", len(request.text.encode())))
-        return inputs
 
     def _enqueue(self, job: Job) -> dict[str, Any]:
         with self._changed:
@@ -438,19 +389,3 @@ class Service:
     def _tell_progress(self, job: Job) -> None:
         if self.bus.has_listeners(job.id):
             self.bus.publish(job.id, "progress", self._progress[job.id].snapshot())
-
-    def _limits(self) -> dict[str, Any]:
-        limits = self.limits
-        return {
-            "body_mb": limits.body_bytes / MIB,
-            "pixels": limits.pixels,
-            "queue": limits.queue,
-            "queue_per_client": limits.queue_per_client,
-            "keep_days": limits.keep_days,
-            "keep_gb": limits.keep_bytes / GIB,
-            "text_characters": limits.text_characters,
-            "given_mesh_faces": MAX_GIVEN_FACES,
-            "mesh_suffixes": list(MESH_SUFFIXES),
-            "options": ranges(),
-            "choices": {name: list(values) for name, values in CHOICES.items() if name in OPTIONS},
-        }

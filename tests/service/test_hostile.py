@@ -229,7 +229,7 @@ def test_a_file_that_takes_too_long_or_too_much_costs_only_the_process_that_read
     assert slow.cut_out(PICTURE, "auto", 64)[1] == "alpha", "a new process answers"
     slow.close()
     if Path("/proc").is_dir():
-        small = Checker(Limits(check_bytes=600 << 20))
+        small = Checker(Limits(check_bytes=350 << 20))
         with pytest.raises(ServiceError) as refused:
             small.cut_out(bomb(8900, 8900), "auto", 4096)  # within the limit of pixels
         assert refused.value.problem.kind.code in ("bad-input", "out-of-memory")  # whichever allocation fails first

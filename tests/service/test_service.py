@@ -230,3 +230,53 @@ def test_the_server_itself_never_imports_torch() -> None:
     code = "import sys, hy3dgen.service.rest.app, hy3dgen.service.checks; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+SERVER = """
+import sys, time
+from pathlib import Path
+from tests.service.conftest import serving, settings_for
+if __name__ == "__main__":
+    with serving(settings_for(Path(sys.argv[1]))) as client:
+        print(client.base, *client.service.worker_pids(), flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_killed_server_loses_no_job_and_leaves_no_worker_behind(tmp_path: Path) -> None:
+    """As a power cut or the system's memory killer ends it: nothing can be written down any more."""
+    import subprocess
+
+    from tests.service.conftest import Client, serving
+
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(tmp_path)], cwd=root, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    client = Client(process.stdout.readline().split()[0])
+    jobs = [client.make(name).json()["id"] for name in ("slow", "quick", "quick")]
+    client.wait(jobs[0], "running")
+    until((tmp_path / "jobs" / jobs[0] / "runs.txt").is_file)
+    worker = int((tmp_path / "jobs" / jobs[0] / "runs.txt").read_text(encoding="utf-8"))
+    process.kill()
+    process.communicate()
+    until(lambda: not is_alive(worker))
+    with serving(settings_for(tmp_path)) as client:
+        client.wait(jobs[0], "running")
+        assert client.job(jobs[1])["queue"]["position"] == 1
+        client("POST", f"/v1/jobs/{jobs[0]}/cancel")
+        assert [client.wait(job)["status"] for job in jobs] == ["cancelled", "done", "done"]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and waits to be reaped does not."""
+    status = Path(f"/proc/{pid}/stat")
+    if status.is_file():
+        return status.read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] != "Z"
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return not status.parent.parent.is_dir()
