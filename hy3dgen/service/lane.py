@@ -86,8 +86,8 @@ class Lane(threading.Thread):
                     self._desk.heard(order.id, "failed", Problem(INTERNAL, detail).as_dict())
                 idle_since = time.monotonic()
             elif self._ready and time.monotonic() - idle_since > self._idle_s:
-                self._process.quit(("quit", None))
                 self._ready, self.state = False, "stopped"
+                self._process.quit(("quit", None))
                 logger.info("the worker was idle and has been ended, which gives back its memory")
             elif self._ready:
                 self._notice_death()
