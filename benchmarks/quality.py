@@ -23,7 +23,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -180,7 +180,7 @@ def picture_record(path: Path, settings: Settings) -> Record:
     return {
         "silhouette_iou": best_silhouette_iou(result.mesh, cutout[..., 3] > 127),
         "floating_share": scoring.floating_share(result.mesh.vertices, result.mesh.faces),
-        "colour_error": front_colour_error(result.mesh, cutout),
+        "colour_error": front_colour_error(result.mesh, cutout, elevation_deg=elevation_of(result.report)),
         "faces": len(result.mesh.faces),
     }
 
@@ -195,11 +195,17 @@ def best_silhouette_iou(mesh: Any, alpha: np.ndarray) -> float:
     return max(scoring.silhouette_iou(render_silhouette(mesh, view, (320, 320)), alpha) for view in views)
 
 
-def front_colour_error(mesh: Any, cutout: np.ndarray, size_px: int = 512) -> float:
+def elevation_of(report: Mapping[str, Any]) -> float:
+    """From how high the texture stage took the front picture, degrees."""
+    figures = [stage["figures"].get("elevation_0") for stage in report["stages"] if stage["name"] == "maps"]
+    return next((float(found["degrees"]) for found in figures if found), 0.0)
+
+
+def front_colour_error(mesh: Any, cutout: np.ndarray, size_px: int = 512, *, elevation_deg: float = 0.0) -> float:
     """Mean absolute difference (sRGB, 0 to 1) between the unlit front view and the picture laid over it.
 
-    cutout: (h, w, 4) uint8. The picture is aligned to the view as the texture stage does; two pixels of both outlines
-    are left out.
+    cutout: (h, w, 4) uint8; elevation_deg: where the picture was taken from. The picture is aligned to the view as the
+    texture stage does; two pixels of both outlines are left out.
     """
     import cv2
 
@@ -207,7 +213,7 @@ def front_colour_error(mesh: Any, cutout: np.ndarray, size_px: int = 512) -> flo
     from hy3dgen.rendering.cameras import View
     from hy3dgen.rendering.preview import render_picture, render_silhouette
 
-    view = View(0.0)
+    view = View(0.0, elevation_deg)
     seen = render_silhouette(mesh, view, (size_px, size_px))
     matrix, _ = fit(cutout[..., 3], seen)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

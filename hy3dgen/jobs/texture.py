@@ -157,7 +157,10 @@ def colour(
         def project(plan: StagePlan | None) -> Projection:
             device = torch.device(CPU) if plan is not None and plan.on_host else place.device
             if options.texture != SMALL:
-                return project_pictures(mesh, pictures, texture_size=options.texture_size, device=device)
+                # Several views are at the level that multiview asks for; one picture may come from anywhere above.
+                alone = len(pictures) == 1
+                size = options.texture_size
+                return project_pictures(mesh, pictures, texture_size=size, find_elevations=alone, device=device)
             return paint_beside_pictures(
                 mesh,
                 pictures,

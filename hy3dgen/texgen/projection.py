@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from hy3dgen.baking.align import fit
+from hy3dgen.baking.elevation import find_elevation
 from hy3dgen.baking.fill import compose, mean_edge, nearest, pull_push, spread_correction
 from hy3dgen.baking.project import Painting
 from hy3dgen.baking.shots import COUNTED_TRUST, FULL_TRUST, Shot, depth_of
@@ -76,12 +77,14 @@ def project_pictures(
     *,
     texture_size: int = 2048,
     symmetry: bool = True,
+    find_elevations: bool = False,
     device: str | torch.device | None = None,
 ) -> Projection:
     """Paint a mesh with pictures of it.
 
     mesh: with uv; pictures: at least one, in any order; texture_size: side in texels
     symmetry: let the left half lend its colours to the right one where only one is seen, and the reverse
+    find_elevations: take the elevations from the outlines instead of the pictures' own (see ``baking.elevation``)
     Opens the stages 'maps', 'bake' and 'fill'; the mesh that was given is not changed. Deterministic.
     Raises MeshError for a mesh without uv or faces, UsageError for no picture or a texture below 16 texels,
     ImageError for a picture that is transparent everywhere.
@@ -91,6 +94,8 @@ def project_pictures(
     with stage("maps") as record:
         surface = Surface.of(mesh)
         texels = texels_of(mesh, texture_size, device=place)
+        if find_elevations:
+            pictures = [_at_its_elevation(surface, picture, record, place) for picture in pictures]
         fitted = [laid_over(surface, picture, record, place) for picture in steps(pictures, unit="view")]
         shots, overlaps = [shot for shot, _ in fitted], tuple(overlap for _, overlap in fitted)
         record.figures["overlap"] = [round(overlap, 4) for overlap in overlaps]
@@ -143,6 +148,18 @@ def coverage_of(painting: Painting) -> Coverage:
     filled = float((trust < COUNTED_TRUST).mean())
     seen = float(((trust >= FULL_TRUST) & (count <= 1)).mean())
     return Coverage(seen=seen, blended=max(0.0, 1.0 - seen - filled), filled=filled)
+
+
+def _at_its_elevation(surface: Surface, picture: PictureView, record: StageRecord, device: torch.device) -> PictureView:
+    """The picture with the elevation that its outline tells."""
+    alpha = np.array(picture.image.convert("RGBA"))[..., 3]
+    found = find_elevation(surface, alpha, picture.azimuth_deg, device=device)
+    record.figures[f"elevation_{picture.azimuth_deg:g}"] = {
+        "degrees": found.degrees,
+        "overlap": round(found.overlap, 4),
+        "overlap_level": round(found.level_overlap, 4),
+    }
+    return replace(picture, elevation_deg=found.degrees)
 
 
 def laid_over(surface: Surface, picture: PictureView, record: StageRecord, device: torch.device) -> tuple[Shot, float]:

@@ -71,7 +71,8 @@ def download_file(
         return None
     except GatedRepoError as error:
         raise DownloadError(
-            f"repository {repo} asks for a login and its owner's consent; see its page on the hub, then log in"
+            f"repository {repo} asks for a login and its owner's consent; see its page on the hub, then log in with "
+            "'hf auth login' or set HF_TOKEN"
         ) from error
     except RepositoryNotFoundError as error:
         raise WeightsNotFoundError(f"the hub has no repository {repo}, or it is private; check the name") from error

@@ -173,6 +173,51 @@ def test_the_module_says_no_as_well(capsys: Capture) -> None:
     says(capsys, 3, "cannot read the report", "report", "gone.json", main=main)
 
 
+def test_glbs_without_a_report_are_exit_3(capsys: Capture) -> None:
+    foreign = b'{"asset": {"version": "2.0"}}   '
+    head = b"glTF" + (2).to_bytes(4, "little") + (20 + len(foreign)).to_bytes(4, "little")
+    Path("foreign.glb").write_bytes(head + len(foreign).to_bytes(4, "little") + b"JSON" + foreign)
+    Path("cut.glb").write_bytes(head + (999).to_bytes(4, "little") + b"JSON")
+    Path("newer.json").write_text('{"schema": 99, "options": {}}')
+    says(capsys, 3, "no report inside, so another program wrote it", "report", "foreign.glb", main=module.main)
+    says(capsys, 3, "the GLB is damaged", "report", "cut.glb", main=module.main)
+    says(capsys, 3, "report schema 99, this version knows", "report", "newer.json", main=module.main)
+    says(capsys, 3, "does not say where", "--replay", _report_without_paths())
+
+
+def _report_without_paths() -> str:
+    Path("inside.json").write_text('{"schema": 1, "options": {}, "inputs": [{"role": "front", "sha256": "0"}]}')
+    return "inside.json"
+
+
+def test_weights_that_cannot_be_looked_through_are_exit_4(capsys: Capture) -> None:
+    Path("empty").mkdir()
+    says(capsys, 4, "holds no weight files", "weights", "verify", "empty", main=module.main)
+    Path("bad").mkdir()
+    Path("bad/x.safetensors").write_bytes((40).to_bytes(8, "little") + b"x" * 40)
+    assert module.main(["weights", "verify", "bad"]) == 4
+    assert "unreadable safetensors header" in capsys.readouterr().out
+
+
+def test_a_licence_that_is_refused_or_cannot_be_stored(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from hy3dgen.cli import weights
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.delenv("HY3DGEN_ACCEPT_LICENCE", raising=False)
+    monkeypatch.setattr(weights, "licence_prompt", lambda accepted: lambda licence: accepted)
+    get = ("weights", "get", "2mini")
+    says(capsys, 4, "the licence was not accepted, so nothing was downloaded", *get, main=module.main)
+    (tmp_path / "home").write_text("a file where the home should be")
+    says(capsys, 6, "the acceptance of the licence cannot be stored", *get, "--accept-licence", main=module.main)
+
+
+def test_a_folder_where_a_file_should_go_is_exit_6(capsys: Capture, mug: str) -> None:
+    Path("r.json").mkdir()
+    says(capsys, 6, "'r.json' is a folder; give the name of a file", "--input", mug, "--report", "r.json")
+
+
 def test_packages_that_do_not_fit_are_exit_2(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mug: str
 ) -> None:

@@ -64,6 +64,12 @@ class Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("Range")
         self.server.requests.append((self.command, self.path, wanted))
         prefix = f"/{REPO}/resolve/main/"
+        if self.path.startswith("/closed/"):
+            self.send_response(403)
+            self.send_header("X-Error-Code", "GatedRepo")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         content = CONTENT.get(self.path.removeprefix(prefix)) if self.path.startswith(prefix) else None
         if content is None:
             self.send_response(404)
@@ -165,6 +171,11 @@ def test_what_the_hub_lacks_is_said(hub: Hub, home: Path) -> None:
     assert answer["error"] == "WeightsNotFoundError" and "hunyuan3d-dit-v2-mini-turbo" in str(answer["text"])
     answer = ask(hub.url, home, "nobody/nothing", "x")
     assert answer["error"] == "WeightsNotFoundError" and "no repository nobody/nothing" in str(answer["text"])
+
+
+def test_a_repository_that_wants_a_login_says_so(hub: Hub, home: Path) -> None:
+    answer = ask(hub.url, home, "closed/model", "x")
+    assert "asks for a login and its owner's consent" in str(answer["text"]), answer
 
 
 def test_a_hub_that_is_not_there(home: Path) -> None:
