@@ -109,10 +109,10 @@ def reliable(drawing: Drawing, margin_px: int) -> torch.Tensor:
         unsafe = (background.numpy() | edges).view(np.uint8)
         grown = cv2.dilate(unsafe, np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
         return torch.from_numpy(grown == 0)
-    grown = (background | torch.from_numpy(edges).to(background.device)).float()[None, None]
+    near = (background | torch.from_numpy(edges).to(background.device)).float()[None, None]
     pool = torch.nn.functional.max_pool2d  # the square as a column of rows
-    grown = pool(pool(grown, [side, 1], [1, 1], [margin_px, 0]), [1, side], [1, 1], [0, margin_px])
-    return grown[0, 0] == 0
+    near = pool(pool(near, [side, 1], [1, 1], [margin_px, 0]), [1, side], [1, 1], [0, margin_px])
+    return near[0, 0] == 0
 
 
 def back_project(
