@@ -47,7 +47,7 @@ TEXTURE_PX = 2048
 ONCE_ABOVE_S = 4.0
 # Faces of the figurine by grid resolution, measured: 2.77 resolution².
 FACES_PER_CELL = 2.77
-# From here on the iso-surface of a grid is timed once: it takes long and grows evenly.
+# From here on the iso-surface of a grid is not timed: it grows evenly, and the copies of the grid need many gigabytes.
 _HEAVY = 1_200_000
 # Meshes of fewer faces tell little about seams.
 _BAKED_FROM = 8_000
@@ -497,7 +497,7 @@ def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
             yield bench_mesh("figurine, split", surfaces.split_faces(quarter), 1, texels=False, alone=True)
             continue
         grid = surfaces.figurine_grid(_resolution(size))
-        rows = bench_extract("figurine", grid, options.repeat if size < _HEAVY else 1)
+        rows = bench_extract("figurine", grid, options.repeat) if size < _HEAVY else []
         mesh = surfaces.mesh_of_grid(grid)
         del grid
         yield rows + bench_mesh("figurine", mesh, options.repeat, texels=size == max(compared))

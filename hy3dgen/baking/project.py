@@ -49,9 +49,9 @@ class Painting:
         )  # fmt: skip
 
     def collect(self) -> None:
-        """Bring what an accelerator has added to the arrays here; nothing to do on the CPU."""
+        """Replace the arrays here by what an accelerator has summed; nothing to do on the CPU."""
         if self._sums is not None:
-            self._sums.collect(self.colour, self.trust, self.count)
+            self.colour, self.trust, self.count = self._sums.collect()
             self._sums = None
 
     def add_fallback(self, surface: Surface, shot: Shot, *, symmetry: bool, everywhere: bool = False) -> None:

@@ -24,6 +24,7 @@ class Sums:
         self._face = ids[self._places] - 1
         weights = torch.from_numpy(np.ascontiguousarray(texels.barycentrics).reshape(-1, 3))
         self._weights = weights.to(device)[self._places]
+        self._shape = texels.face_ids.shape
         count = len(self._places)
         self._colour = torch.zeros(count, 3, device=device)
         self._trust = torch.zeros(count, device=device)
@@ -39,12 +40,16 @@ class Sums:
             self._trust[part] += trust
             self._count[part] += trust >= COUNTED_TRUST
 
-    def collect(self, colour: np.ndarray, trust: np.ndarray, count: np.ndarray) -> None:
-        """Add the sums to host arrays (H, W, 3), (H, W) and (H, W), and forget them here."""
-        places = self._places.cpu().numpy()
-        for host, sums in ((colour, self._colour), (trust, self._trust), (count, self._count)):
-            host.reshape(host.shape[0] * host.shape[1], *host.shape[2:])[places] += sums.cpu().numpy()
-            sums.zero_()
+    def collect(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The sums as host arrays: colour (H, W, 3), trust (H, W) float32 and count (H, W) uint8."""
+        height, width = self._shape
+
+        def spread(sums: torch.Tensor) -> np.ndarray:
+            whole = sums.new_zeros(height * width, *sums.shape[1:])
+            whole[self._places] = sums
+            return whole.view(height, width, *sums.shape[1:]).cpu().numpy()
+
+        return spread(self._colour), spread(self._trust), spread(self._count)
 
 
 class _Scene:

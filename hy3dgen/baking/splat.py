@@ -104,11 +104,15 @@ def facing(drawing: Drawing, limit_deg: float) -> torch.Tensor:
 
 def reliable(drawing: Drawing, margin_px: int) -> torch.Tensor:
     """(H, W) bool: covered pixels with neither background nor a depth edge within ``margin_px`` (square window)."""
-    background = drawing.raster.face_ids.cpu().numpy() == 0
-    unsafe = (background | depth_edges(depth_map(drawing))).view(np.uint8)
-    side = 2 * margin_px + 1
-    grown = cv2.dilate(unsafe, np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return torch.from_numpy(grown == 0).to(drawing.raster.face_ids.device)
+    edges, background, side = depth_edges(depth_map(drawing)), drawing.raster.face_ids == 0, 2 * margin_px + 1
+    if background.device.type == "cpu":
+        unsafe = (background.numpy() | edges).view(np.uint8)
+        grown = cv2.dilate(unsafe, np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        return torch.from_numpy(grown == 0)
+    near = (background | torch.from_numpy(edges).to(background.device)).float()[None, None]
+    pool = torch.nn.functional.max_pool2d  # the square as a column of rows
+    near = pool(pool(near, [side, 1], [1, 1], [margin_px, 0]), [1, side], [1, 1], [0, margin_px])
+    return near[0, 0] == 0
 
 
 def back_project(

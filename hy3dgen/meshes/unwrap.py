@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 Method = Literal["auto", "uvunwrap", "xatlas"]
 
 _MAX_OVERLAP = 0.01
+# 1.3 million faces take uvunwrap 48 s of processor time and 1.2 GB. From about here on a page of 2048² has less than
+# two texels for a face, so a map is of no use.
+_MAX_FACES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,19 @@ def unwrap(mesh: Mesh, *, size_px: int = 2048, padding_px: int = 2, method: Meth
     size_px: page for which the charts are packed; padding_px: empty texels around each chart there.
     method: "auto" tries uvunwrap, then xatlas with a logged reason; the others insist.
     Smooth normals from before the cut come along. An earlier UV map and texture are dropped. Deterministic.
-    Raises MeshError for a mesh with NaN vertices, without faces or without area, or when no method gives a usable map.
+    Raises MeshError for a mesh with NaN vertices, without faces or without area, of over two million faces, or when no
+    method gives a usable map.
     """
     if method not in ("auto", "uvunwrap", "xatlas"):
         raise UsageError(f"unknown unwrap method '{method}'; methods are auto, uvunwrap, xatlas")
     if size_px < 16 or padding_px < 0:
         raise UsageError(f"size_px is {size_px} and padding_px {padding_px}; expected at least 16 and 0")
     check(mesh)
+    if len(mesh.faces) > _MAX_FACES:
+        raise MeshError(
+            f"{len(mesh.faces)} faces are too many for a UV map (at most {_MAX_FACES}): "
+            "hardly a texel would be left for each; reduce the mesh first, for example to 40000 faces"
+        )
     bad = int((~np.isfinite(mesh.vertices[mesh.faces]).all((1, 2))).sum())
     if bad:
         raise MeshError(f"{bad} of {len(mesh.faces)} faces touch a NaN or infinite vertex; clean the mesh first")

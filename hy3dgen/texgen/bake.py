@@ -94,7 +94,7 @@ def bake(
         views, elevations_deg, azimuths_deg, weights, strict=True
     )
     for view, elevation, azimuth, weight in steps(cameras, total=len(views), unit="view"):
-        pixels = torch.from_numpy(np.array(view) / np.float32(255)).to(render.device)
+        pixels = torch.from_numpy(np.array(view)).to(render.device).float() / 255
         texture, cosine = back_project(
             pixels,
             drawings.view(elevation, azimuth, keep=False),

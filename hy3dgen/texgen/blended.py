@@ -88,9 +88,7 @@ def paint_beside_pictures(
     with stage("maps") as record:
         surface = Surface.of(mesh)
         texels = texels_of(mesh, texture_size, device=place)
-        fitted = [laid_over(surface, picture, record, place) for picture in counted(pictures, unit="view")]
-        shots, overlaps = [shot for shot, _ in fitted], tuple(overlap for _, overlap in fitted)
-        record.figures["overlap"] = [round(overlap, 4) for overlap in overlaps]
+        shots, overlaps = laid_over(surface, pictures, record, place)
         controls = _controls(mesh, painter.view_size, place)
     with stage("views"):
         cameras = [camera_index(elevation, azimuth) for azimuth, elevation in VIEWS_DEG]

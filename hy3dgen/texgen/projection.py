@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import cv2
@@ -96,9 +97,7 @@ def project_pictures(
         texels = texels_of(mesh, texture_size, device=place)
         if find_elevations:
             pictures = [_at_its_elevation(surface, picture, record, place) for picture in pictures]
-        fitted = [laid_over(surface, picture, record, place) for picture in steps(pictures, unit="view")]
-        shots, overlaps = [shot for shot, _ in fitted], tuple(overlap for _, overlap in fitted)
-        record.figures["overlap"] = [round(overlap, 4) for overlap in overlaps]
+        shots, overlaps = laid_over(surface, pictures, record, place)
     with stage("bake"):
         painting = Painting(texels)
         for shot in steps(shots, unit="view"):
@@ -162,18 +161,38 @@ def _at_its_elevation(surface: Surface, picture: PictureView, record: StageRecor
     return replace(picture, elevation_deg=found.degrees)
 
 
-def laid_over(surface: Surface, picture: PictureView, record: StageRecord, device: torch.device) -> tuple[Shot, float]:
+def laid_over(
+    surface: Surface, pictures: Sequence[PictureView], record: StageRecord, device: torch.device
+) -> tuple[list[Shot], tuple[float, ...]]:
+    """Lay every picture over its view of the mesh, on as many threads as torch uses: (shots, overlaps) in their order.
+
+    Overlaps go into the record's figures, and a warning for each poor one.
+    """
+    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
+        jobs = [pool.submit(_laid_over, surface, picture, device) for picture in pictures]
+        try:
+            fitted = [job.result() for job in steps(jobs, unit="view")]
+        finally:
+            for job in jobs:
+                job.cancel()  # those that wait, when the run is cancelled or a picture cannot be used
+    for picture, (_, overlap) in zip(pictures, fitted, strict=True):
+        if overlap < POOR_OVERLAP:
+            record.warn(
+                f"the picture at {picture.azimuth_deg:g} degrees fits the mesh poorly (overlap {overlap:.2f}); "
+                "its colours may sit in the wrong places"
+            )
+    overlaps = tuple(overlap for _, overlap in fitted)
+    record.figures["overlap"] = [round(overlap, 4) for overlap in overlaps]
+    return [shot for shot, _ in fitted], overlaps
+
+
+def _laid_over(surface: Surface, picture: PictureView, device: torch.device) -> tuple[Shot, float]:
     """Lay one picture over the view of the mesh: (shot, overlap)."""
     pixels = np.array(picture.image.convert("RGBA"))
     size = _raster_size(pixels)
     view = View(picture.azimuth_deg, picture.elevation_deg)
     depth, covered = depth_of(surface, view, (size, size), device=device)
     matrix, overlap = fit(pixels[..., 3], covered)
-    if overlap < POOR_OVERLAP:
-        record.warn(
-            f"the picture at {picture.azimuth_deg:g} degrees fits the mesh poorly (overlap {overlap:.2f}); "
-            "its colours may sit in the wrong places"
-        )
     edge_px = max(2.0, _EDGE_SHARE * size)
     known = _eroded(pixels[..., 3])
     scale = math.sqrt(abs(np.linalg.det(matrix[:, :2])))

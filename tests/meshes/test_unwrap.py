@@ -136,3 +136,13 @@ def test_metrics_of_a_known_map():
     squeezed = mesh.with_(uv=mesh.uv * np.float32([0.5, 1.0]))
     assert uv_metrics(squeezed, 64).stretch == pytest.approx(np.sqrt((4 + 1) / 2) / np.sqrt(2), rel=1e-5)
     assert uv_metrics(mesh.with_(uv=np.float32([1, 0]) + mesh.uv * np.float32([-1, 1])), 64).mirrored == 2
+
+
+def test_more_faces_than_a_page_can_show_are_refused_at_once(monkeypatch: pytest.MonkeyPatch):
+    """Five million faces once kept it busy for many minutes, for a map with less than a texel for each."""
+    mesh = shapes.bumpy(3, 1)
+    monkeypatch.setattr(unwrapping, "_MAX_FACES", len(mesh.faces) - 1)
+    with pytest.raises(MeshError, match=r"1280 faces are too many for a UV map.*reduce the mesh first"):
+        unwrap(mesh, size_px=256)
+    monkeypatch.setattr(unwrapping, "_MAX_FACES", len(mesh.faces))
+    assert unwrap(mesh, size_px=256).uv is not None
