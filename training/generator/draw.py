@@ -33,7 +33,7 @@ WEIGHTS: dict[str, float] = {
 # The next step: the same, weak categories more often, and those that came later.
 BROAD: dict[str, float] = WEIGHTS | {
     "tool": 1.6, "solids": 2.6, "blobs": 2.0, "device": 1.3, "chair": 1.6, "mug": 1.0, "plane": 1.1, "quadruped": 1.8,
-    "biped": 1.4, "person": 3.2, "bust": 0.8, "plush": 1.6, "implement": 1.6, "frame": 1.4, "machine": 1.6,
+    "person": 3.2, "bust": 0.8, "plush": 1.6, "implement": 1.6, "frame": 1.4, "machine": 1.6,
     "fitting": 1.4,
 }  # fmt: skip
 ALL = CATEGORIES | MORE
