@@ -102,13 +102,13 @@ def test_a_point_encoder_under_its_first_names_is_found(tmp_path):
             if name.startswith(new):
                 name = old + name[len(new) :]
         renamed[name] = tensor
-    assert {name.split(".")[0] for name in renamed} == {"inp", "cross", "resblocks", "ln", "pre_kl"}
+    assert {name.split(".")[0] for name in renamed} == {"inp", "cross", "resblocks", "ln", "pre_kl", "side"}
     save_file(renamed, tmp_path / POINT_ENCODER)
     config, tensors = read_folder(tmp_path)
     other = Networks(config, num_points=64)
     load_tensors(other, tensors, partial=True)
-    name = "vae.encoder.cross_attn.attn.c_q.weight"
-    assert torch.equal(other.state_dict()[name], networks.state_dict()[name].half().float())
+    for name in ("vae.encoder.cross_attn.attn.c_q.weight", "side.weight"):  # the side head goes on too
+        assert torch.equal(other.state_dict()[name], networks.state_dict()[name].half().float())
 
 
 def test_wrong_weights_are_named():
