@@ -24,6 +24,7 @@ from benchmarks import scoring
 from benchmarks.shapes import CATEGORIES, MORE, SHAPES_PER_CATEGORY, shape
 from hy3dgen.errors import WeightsDamagedError
 from hy3dgen.runtime.files import write_atomic
+from training.generator.draw import deaf_to_signals
 from training.networks import Networks
 from training.ranks import Ranks
 
@@ -135,7 +136,7 @@ class Ahead:
         self, image_size: int, every: int, pictures: Path | None, ranks: Ranks, categories: tuple[str, ...]
     ) -> None:
         # spawned, not forked: this process has threads and perhaps a device
-        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=deaf_to_signals)
         part: dict[str, Any] = {"every": every, "pictures": pictures, "rank": ranks.rank, "world": ranks.world}
         part["categories"] = categories
         self._made: Future[HeldOut] = self._pool.submit(held_out, image_size, **part)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import sys
+
 import numpy as np
+import pytest
 import torch
 
 from benchmarks.shapes import CATEGORIES, shape
@@ -83,3 +89,15 @@ def test_a_field_batch_repeats_with_its_generator(lot: Lot):
         torch.testing.assert_close(getattr(one, name), getattr(two, name), rtol=0, atol=0)
     other = field_batch(lot, 32, 16, torch.Generator().manual_seed(2))
     assert not torch.equal(one.points, other.points)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_workers_outlive_a_signal_to_the_whole_group():
+    """timeout and Ctrl-C reach helpers too; the trainer still has a step to finish."""
+    with draw.blocks(3, 0, size=2, workers=1) as source:
+        next(source)
+        for child in multiprocessing.active_children():
+            assert child.pid is not None
+            os.kill(child.pid, signal.SIGTERM)
+        for _ in range(3):
+            next(source)

@@ -7,6 +7,7 @@ processes may draw ahead and a run can go on from where it stopped. Nothing here
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -109,11 +110,18 @@ def blocks(
         yield (draw_block(seed, number, size, weights) for number in count(first, stride))
         return
     # spawned, not forked: the parent holds threads and perhaps a device
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=deaf_to_signals) as pool:
         try:
             yield _ahead(pool, seed, count(first, stride), size, weights, 2 * workers)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def deaf_to_signals() -> None:
+    """For a helper process: a signal to the whole group (Ctrl-C, timeout) is for the trainer, which finishes its step
+    and needs the helpers until then; they end with its pool."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _ahead(
