@@ -66,6 +66,14 @@ SOURCES = (
     Source("pybullet", "pybullet_data", "soccerball.obj", yaws_deg=(0.0,)),
     Source("pybullet", "pybullet_data", "random_urdfs/003/003.obj", Z_UP),
     Source("pybullet", "pybullet_data", "random_urdfs/017/017.obj", Z_UP),
+    Source("pybullet", "pybullet_data", "torus/torus_textured.obj", Z_UP, (40.0,)),
+    Source("pybullet", "pybullet_data", "racecar/meshes/hokuyo.obj", Z_UP),
+    Source("pybullet", "pybullet_data", "franka_panda/meshes/visual/hand.obj", Z_UP),
+    Source("pybullet", "pybullet_data", "franka_panda/meshes/visual/link5.obj", Z_UP),
+    Source("pybullet", "pybullet_data", "xarm/xarm_description/meshes/xarm6/visual/base.stl", Z_UP),
+    Source("pybullet", "pybullet_data", "xarm/xarm_description/meshes/xarm6/visual/link2.stl", Z_UP),
+    Source("pybullet", "pybullet_data", "random_urdfs/050/050.obj", Z_UP, (40.0,)),
+    Source("pybullet", "pybullet_data", "random_urdfs/300/300.obj", Z_UP, (40.0,)),
 )
 
 

@@ -46,6 +46,7 @@ PARTS = ("procedural", "outside", "pictures", "texture", "levers")
 LEVERS = ("flashvdm", "bf16")
 ELEVATIONS_DEG = (0.0, 6.0, 12.0, 18.0, 24.0)
 FOV_DEG = 30.0
+FLOATING_LEAST = 1e-3  # of the area
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 Record = dict[str, Any]
@@ -246,6 +247,7 @@ def run(options: argparse.Namespace, settings: Settings) -> Record:
     if "pictures" in options.only:
         found = _pictures(records, options, settings)
         result["pictures"] = _means(found, ("silhouette_iou", "floating_share")) | {
+            "floating_pictures": floating_pictures(found),
             "count": len(found),
             "pictures": found,
         }
@@ -314,6 +316,13 @@ def paint_sha256(folder: Path | None) -> str:
         return "none"
     data = b"".join(path.read_bytes() for path in sorted(home.rglob("*.safetensors")))
     return hashlib.sha256(data).hexdigest()
+
+
+def floating_pictures(found: list[Record]) -> float | None:
+    """Share of the pictures whose mesh has a piece of FLOATING_LEAST of its area, or more, that hangs in the air."""
+    if not found:
+        return None
+    return round(sum(item["floating_share"] >= FLOATING_LEAST for item in found) / len(found), 4)
 
 
 def _levers(records: Records, model: Callable[..., ShapeModel], count: int) -> Record:

@@ -73,12 +73,14 @@ def _pictures(result: dict[str, Any]) -> list[str]:
     part = result["pictures"]
     if not part["count"]:
         return ["## Pictures", "", "No pictures were given."]
+    several = part.get("floating_pictures")  # results of earlier versions do not have it
+    on = "" if several is None else f" (on {100 * several:.0f} % of the pictures)"
     head = [
         "## Pictures, through the whole job",
         "",
         f"{part['count']} pictures at octree resolution {result['settings']['octree_resolution']}: silhouette IoU "
-        f"{part['silhouette_iou']:.3f}, floating pieces {100 * part['floating_share']:.2f} % of the area, colour error "
-        f"of the front view {result['texture']['front_colour_error']:.3f} (mean absolute, 0 to 1).",
+        f"{part['silhouette_iou']:.3f}, floating pieces {100 * part['floating_share']:.2f} % of the area{on}, colour "
+        f"error of the front view {result['texture']['front_colour_error']:.3f} (mean absolute, 0 to 1).",
         "",
     ]
     rows = [

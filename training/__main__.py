@@ -39,6 +39,12 @@ def build_parser() -> argparse.ArgumentParser:
         if name in TRAINED:
             _training_options(command, name)
         if name in (*TRAINED, "evaluate"):
+            command.add_argument(
+                "--set",
+                choices=("fixed", "more"),
+                default="fixed",
+                help="held-out shapes: the published 24 categories, or the later ones",
+            )
             command.add_argument("--held-out", type=Path, help="pictures that the command 'pictures' stored")
         if name in (*TRAINED, "evaluate", "sheet", "pictures"):
             default = 4 if name in TRAINED else 1
@@ -114,6 +120,7 @@ def _training_options(command: argparse.ArgumentParser, name: str) -> None:
     add("--reuse", type=float, default=3.0, help="uses of a shape")
     add("--no-side", action="store_true", help="leave out the side loss")
     add("--coupling", action="store_true", help="pair noise and data by a kd-tree")
+    add("--shapes", choices=("recipe", "broad"), default="recipe", help="broad: characters, thin and busy things too")
     add(
         "--looks", choices=("recipe", "varied"), default="recipe", help="varied: unlit, cel-shaded, photograph-like too"
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import hy3dgen
+from benchmarks.shapes import CATEGORIES, MORE
 from hy3dgen.errors import UsageError
 from hy3dgen.runtime.attention import resolve_backend
 from hy3dgen.runtime.device import pick_device
@@ -27,7 +28,7 @@ from training.export import num_parameters
 from training.flow import FlowOptions, FlowPhase
 from training.generator import augment
 from training.generator import pictures as looks
-from training.generator.draw import blocks
+from training.generator.draw import BROAD, WEIGHTS, blocks
 from training.generator.stream import ShapeStream, block_generator
 from training.log import JsonLines
 from training.loop import Phase, Session
@@ -39,16 +40,19 @@ from training.vae import VaeOptions, VaePhase
 logger = logging.getLogger(__name__)
 RESTART_WARM_UP = 50
 FIRST_WARM_UP = 100
+HEAD_FIRST = 200
 PHASE_SEEDS = {"vae": 1, "flow": 2}  # the phases see different shapes
 
 
 @dataclass
 class Start:
-    """What a command begins with. state: to go on exactly, else None; facts: of shards, else {}."""
+    """What a command begins with. state: to go on exactly, else None; facts: of shards, else {}; new_head: trained
+    weights came without a side head"""
 
     networks: Networks
     state: dict[str, Any] | None
     facts: dict[str, Any]
+    new_head: bool = False
 
 
 def load_networks(options: argparse.Namespace, device: torch.device) -> Start:
@@ -76,7 +80,8 @@ def load_networks(options: argparse.Namespace, device: torch.device) -> Start:
     points = points or getattr(options, "points", 2048)
     networks = Networks(config, num_points=points)
     _fill(networks, tensors, options, phase)
-    return Start(networks.to(device), None, facts if facts.get("phase") == phase else {})
+    new_head = phase == "flow" and not options.fresh and "side.weight" not in tensors
+    return Start(networks.to(device), None, facts if facts.get("phase") == phase else {}, new_head)
 
 
 def _fill(networks: Networks, tensors: dict[str, Tensor], options: argparse.Namespace, phase: str | None) -> None:
@@ -109,7 +114,7 @@ def _train(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> b
     networks, state = start.networks, start.state
     ahead = None
     if options.evaluations:  # another process prepares while this one compiles
-        ahead = Ahead(networks.image_size, options.every, options.held_out, ranks)
+        ahead = Ahead(networks.image_size, options.every, options.held_out, ranks, _held_out_names(options))
     if device.type != "cpu":
         torch.set_float32_matmul_precision("high")
     if options.compile:
@@ -121,13 +126,13 @@ def _train(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> b
     seed = 10 * options.seed + PHASE_SEEDS[options.command]
     log = JsonLines(options.out / ("log.jsonl" if ranks.main else f"log.{ranks.rank}.jsonl"), show=ranks.main)
     first, offset = place["block"] + ranks.rank, place["offset"] if ranks.world == 1 else 0
-    chosen = {"size": options.block, "workers": options.workers, "stride": ranks.world}
+    chosen = {"size": options.block, "workers": options.workers, "stride": ranks.world, "weights": _weights(options)}
     with blocks(seed, first, **chosen) as source:
         stream = ShapeStream(
             source, device, seed, block=first, offset=offset, engine=options.generator, stride=ranks.world
         )
         generator = block_generator(device, seed, first, offset, ranks.rank)
-        phase = _phase(options, networks, stream, generator)
+        phase = _phase(options, networks, stream, generator, HEAD_FIRST if start.new_head else 0)
         restarted = state is None and not options.fresh
         warm_up = options.warm_up if options.warm_up is not None else RESTART_WARM_UP if restarted else FIRST_WARM_UP
         session = Session(
@@ -154,13 +159,20 @@ def _train(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> b
         return session.run()
 
 
+def _weights(options: argparse.Namespace) -> dict[str, float]:
+    """The VAE has always seen every category; --shapes is about flow."""
+    return BROAD if getattr(options, "shapes", "recipe") == "broad" else WEIGHTS
+
+
 def _progress(options: argparse.Namespace, spent_s: float) -> Progress:
     if options.within:
         return Until(started_at() + 60 * options.within - options.reserve)
     return BySteps(options.steps) if options.steps else ByTime(options.minutes, spent_s=spent_s)
 
 
-def _phase(options: argparse.Namespace, networks: Networks, stream: ShapeStream, generator: torch.Generator) -> Phase:
+def _phase(
+    options: argparse.Namespace, networks: Networks, stream: ShapeStream, generator: torch.Generator, head_first: int
+) -> Phase:
     if options.command == "vae":
         chosen = VaeOptions(batch_size=options.batch, num_queries=options.queries, kl=options.kl, ahead=options.ahead)
         return VaePhase(networks, stream, generator, chosen, autocast=options.bf16)
@@ -173,10 +185,15 @@ def _phase(options: argparse.Namespace, networks: Networks, stream: ShapeStream,
         coupling=options.coupling,
         ahead=options.ahead,
         compiled=options.compile,
+        head_first=head_first,
         looks=looks.VARIED if varied else looks.RECIPE,
         camera=augment.PHOTOGRAPHS if varied else augment.RECIPE,
     )
     return FlowPhase(networks, stream, generator, flow, autocast=options.bf16)
+
+
+def _held_out_names(options: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(CATEGORIES if options.set == "fixed" else MORE)
 
 
 def _evaluator(
@@ -230,7 +247,8 @@ def evaluate(options: argparse.Namespace) -> None:
     """Score a run's averages on the held-out shapes; the record goes to log.jsonl."""
     device = pick_device(options.device)
     networks = load_networks(options, device).networks.eval()
-    data = evaluation.held_out(networks.image_size, every=options.every, pictures=options.held_out)
+    names = _held_out_names(options)
+    data = evaluation.held_out(networks.image_size, every=options.every, pictures=options.held_out, categories=names)
     log = JsonLines(options.out / "log.jsonl")
     if options.part == "vae":
         log.write("evaluation", part="vae", **evaluation.reconstructed(networks, data))

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from benchmarks import scoring
-from benchmarks.shapes import CATEGORIES, SHAPES_PER_CATEGORY, shape
+from benchmarks.shapes import CATEGORIES, MORE, SHAPES_PER_CATEGORY, shape
 from hy3dgen.errors import WeightsDamagedError
 from hy3dgen.runtime.files import write_atomic
+from training.generator.draw import deaf_to_signals
 from training.networks import Networks
 from training.ranks import Ranks
 
@@ -131,10 +132,13 @@ class Ahead:
     """This rank's part of the held-out shapes, which another process prepares while this one goes on; ``result`` waits
     for them."""
 
-    def __init__(self, image_size: int, every: int, pictures: Path | None, ranks: Ranks) -> None:
+    def __init__(
+        self, image_size: int, every: int, pictures: Path | None, ranks: Ranks, categories: tuple[str, ...]
+    ) -> None:
         # spawned, not forked: this process has threads and perhaps a device
-        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        part = {"every": every, "pictures": pictures, "rank": ranks.rank, "world": ranks.world}
+        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=deaf_to_signals)
+        part: dict[str, Any] = {"every": every, "pictures": pictures, "rank": ranks.rank, "world": ranks.world}
+        part["categories"] = categories
         self._made: Future[HeldOut] = self._pool.submit(held_out, image_size, **part)
         self._found: HeldOut | None = None
 
@@ -225,7 +229,7 @@ def summary(fields: np.ndarray, data: HeldOut, ranks: Ranks | None = None) -> Re
         mine = list(pool.map(field_scores, fields, data.inside, data.surface[..., :3]))
     parts = (ranks or Ranks()).gathered(list(zip(data.categories, mine, strict=True)))
     records = [record for part in parts for _, record in part]
-    by_category: dict[str, list[Record]] = {name: [] for name in CATEGORIES}
+    by_category: dict[str, list[Record]] = {name: [] for name in CATEGORIES | MORE}
     for name, record in (item for part in parts for item in part):
         by_category[name].append(record)
     return {

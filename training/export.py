@@ -16,14 +16,15 @@ ENCODER_OF_VAE = ("vae.encoder.", "vae.pre_kl.")
 
 
 def export(networks: Networks, folder: Path) -> list[Path]:
-    """Write the folder that ``Hunyuan3DDiTFlowMatchingPipeline.from_pretrained`` loads, and the point encoder beside
-    it, with which training goes on. The parameters are written as they are; apply averages first.
+    """Write the folder that ``Hunyuan3DDiTFlowMatchingPipeline.from_pretrained`` loads, and the point encoder and side
+    head beside it, with which training goes on. The parameters are written as they are; apply averages first.
     """
     halves = {
         name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in networks.state_dict().items()
     }
     official = {name: tensor for name, tensor in halves.items() if not name.startswith(TRAINING_ONLY)}
     encoder = {name.removeprefix("vae."): tensor for name, tensor in halves.items() if name.startswith(ENCODER_OF_VAE)}
+    encoder |= {name: tensor for name, tensor in halves.items() if name.startswith("side.")}
     files = {
         CONFIG: yaml.safe_dump(networks.config, sort_keys=False).encode(),
         WEIGHTS: save(official, metadata={"format": "pt"}),

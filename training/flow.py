@@ -21,7 +21,8 @@ class FlowOptions:
     """batch_size: samples a step; pool: shapes that are kept; reuse: how often each is used before it is replaced, on
     average; unconditional: share of samples without a picture; side: weight of the side loss, 0 leaves it out;
     coupling: pair noise and data (see ``coupling``); looks, camera: kinds of pictures; ahead: batches of new shapes
-    that are made at once; compiled: fuse what a camera does to pictures"""
+    that are made at once; compiled: fuse what a camera does to pictures; head_first: steps in which the side head
+    learns alone, for a new head beside trained networks"""
 
     batch_size: int = 256
     pool: int = 24576
@@ -31,6 +32,7 @@ class FlowOptions:
     coupling: bool = False
     ahead: int = 1
     compiled: bool = False
+    head_first: int = 0
     looks: pictures.Looks = field(default=pictures.RECIPE)
     camera: augment.Camera = field(default=augment.RECIPE)
 
@@ -119,7 +121,7 @@ class FlowPhase:
         self.batch_size = self._options.batch_size
         self._pool = Pool(self._options.pool)
         self._at_once = min(self.batch_size * self._options.ahead, self._options.pool)
-        self._due = 0.0
+        self._due, self._steps = 0.0, 0
         self._basis: Tensor | None = None
         networks.vae.requires_grad_(False)
         networks.model.train()
@@ -182,7 +184,9 @@ class FlowPhase:
         with self._precision(seen):
             tokens = networks.look(seen)
             velocity = networks.model(mixed, t, {"main": tokens * keep}).float()
-            predicted = networks.side(tokens[:, 1:]).float()
+            patches = tokens[:, 1:].detach() if self._steps < options.head_first else tokens[:, 1:]
+            predicted = networks.side(patches).float()
+        self._steps += 1
         each = (velocity - (data - noise)).square().mean((1, 2))
         side, depth = side_loss(predicted, batch["side"].float())
         early = (t < 0.4).float()
@@ -197,12 +201,12 @@ class FlowPhase:
     def prepare(self, passes: int) -> None:
         """See ``loop.Phase``."""
         self._fill()
-        before, due = generator_state(self._generator), self._due
+        before, due, steps = generator_state(self._generator), self._due, self._steps
         for _ in range(passes):
             self._due = -1e9
             self.loss()[0].backward()
         restore_generator(self._generator, before)
-        self._due = due
+        self._due, self._steps = due, steps
 
     def place(self) -> dict[str, int]:
         """See ``loop.Phase``."""
@@ -217,6 +221,7 @@ class FlowPhase:
             "generator": generator_state(self._generator),
             "pool": self._pool.state(),
             "due": self._due,
+            "steps": self._steps,
             "basis": self._basis,
         }
 
@@ -224,4 +229,4 @@ class FlowPhase:
         """Pool and generator; the stream is opened at its own place by whoever builds it."""
         restore_generator(self._generator, state["generator"])
         self._pool.load_state(state["pool"])
-        self._due, self._basis = state["due"], state["basis"]
+        self._due, self._basis, self._steps = state["due"], state["basis"], state["steps"]

@@ -199,7 +199,8 @@ def read_folder(folder: Path, point_encoder: Path | None = None) -> tuple[Config
     beside = folder / "point_encoder.fp16.safetensors"
     extra = point_encoder or (beside if beside.is_file() else None)
     if extra is not None:
-        tensors |= {f"vae.{_current_name(name)}": tensor for name, tensor in _tensors(extra).items()}
+        for name, tensor in _tensors(extra).items():
+            tensors[name if name.startswith("side.") else f"vae.{_current_name(name)}"] = tensor
     return config, tensors
 
 

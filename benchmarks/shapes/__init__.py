@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from benchmarks.shapes.categories import CATEGORIES
+from benchmarks.shapes.categories import CATEGORIES, MORE
 from benchmarks.shapes.shape import SHAPES_PER_CATEGORY, Shape, sculpt, shape
 
-__all__ = ["CATEGORIES", "SHAPES_PER_CATEGORY", "Shape", "sculpt", "shape"]
+__all__ = ["CATEGORIES", "MORE", "SHAPES_PER_CATEGORY", "Shape", "sculpt", "shape"]

@@ -13,6 +13,7 @@ from benchmarks.shapes import primitives as p
 from benchmarks.shapes.folding import SMOOTH_UNION, SUBTRACTION, UNION
 
 MAX_PRIMITIVES = 24
+MORE_PRIMITIVES = 40  # for the categories that came later
 LEAST_BLEND = 1e-4
 
 Vector = Sequence[float] | np.ndarray
@@ -27,8 +28,8 @@ class Sketch:
     mat: material index 0..7; grow: offset of the surface
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator, limit: int = MAX_PRIMITIVES) -> None:
+        self.rng, self.limit = rng, limit
         self.rows: list[np.ndarray] = []
 
     # chance
@@ -120,8 +121,8 @@ class Sketch:
         mat: int = 0,
         grow: float = 0.0,
     ) -> None:
-        """One primitive; parts beyond MAX_PRIMITIVES are left out, as in training."""
-        if len(self.rows) >= MAX_PRIMITIVES:
+        """One primitive; parts beyond the limit are left out."""
+        if len(self.rows) >= self.limit:
             return
         axes = frame if frame is not None else euler(*(rot or (0.0, 0.0, 0.0)))
         row = np.zeros(p.ROW_FLOATS)

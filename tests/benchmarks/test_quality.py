@@ -176,3 +176,15 @@ def test_the_page_shows_the_colours_of_the_whole_surface() -> None:
     text = page(result)
     assert "| painted (`paint-nano`) | - | - |" in text and "| 14.40 | 14.60 |" in text and "67 %" in text
     assert "Colours of the whole surface" not in page(result | {"texture": {"front_colour_error": 0.01}})
+
+
+def test_pictures_with_floating_pieces_are_counted() -> None:
+    """The mean share hides one picture with much in the air among many without."""
+    records = [{"floating_share": share} for share in (0.0, 0.0, 0.0004, 0.2)]
+    assert quality.floating_pictures(records) == 0.25
+    assert quality.floating_pictures([]) is None
+
+
+def test_at_least_thirty_renders_are_outside_the_generator() -> None:
+    assert sum(len(source.yaws_deg) for source in outside.SOURCES) >= 30
+    assert len({(source.module, source.path) for source in outside.SOURCES}) == len(outside.SOURCES)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.shapes import CATEGORIES, sculpt, shape
+from benchmarks.shapes import CATEGORIES, MORE, sculpt, shape
 from benchmarks.shapes.look import Light, material, project
 from benchmarks.shapes.shape import LONGEST_SIDE
 from benchmarks.shapes.sketch import Sketch
@@ -31,7 +31,12 @@ def test_the_fixed_set_has_not_moved() -> None:
     assert hashlib.sha256(b"".join(rows)).hexdigest() == FIRST_SHAPES_SHA
 
 
-@pytest.mark.parametrize("name", ["mug", "quadruped", "solids"])
+def test_later_categories_stand_beside_the_published_ones() -> None:
+    assert not set(MORE) & set(CATEGORIES)
+    assert max(len(shape("person", index).rows) for index in range(6)) > 12, "characters have many parts"
+
+
+@pytest.mark.parametrize("name", ["mug", "quadruped", "solids", *MORE])
 def test_repeats_itself_exactly(name: str) -> None:
     one, two = shape(name, 3), shape(name, 3)
     assert np.array_equal(one.rows, two.rows) and np.array_equal(one.pose, two.pose)
@@ -45,7 +50,7 @@ def test_unknown_category_names_the_known_ones() -> None:
         shape("dragon", 0)
 
 
-@pytest.mark.parametrize("name", list(CATEGORIES))
+@pytest.mark.parametrize("name", [*CATEGORIES, *MORE])
 def test_normalised_and_consistent(name: str) -> None:
     solid = shape(name, 1)
     surface = solid.surface(3000)

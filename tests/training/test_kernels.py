@@ -85,12 +85,12 @@ def test_loops_equal_plain_torch():
 def test_pictures_of_loops_equal_plain_torch(lot: Lot):
     cameras = pictures.fit_windows(lot.points(200, torch.Generator().manual_seed(0)), lot.views)
     rows = pictures.scene_of(cameras, lot.lights, lot.materials)
-    cel, tint = torch.arange(len(lot)) % 3, torch.full((len(lot), 3), 1.1)
+    effects = scene(lot).effects
     plain = Solids(lot.solids.rows, lot.solids.counts, lot.solids.poses)
     assert lot.solids.kernels is not None
     for halves in (None, lot.halves):
-        fast, side = pictures.render(lot.solids, rows, SIZE, cel=cel, tint=tint, halves=halves)
-        slow, same = pictures.render(plain, rows, SIZE, cel=cel, tint=tint, halves=halves)
+        fast, side = pictures.render(lot.solids, rows, SIZE, effects=effects, halves=halves)
+        slow, same = pictures.render(plain, rows, SIZE, effects=effects, halves=halves)
         difference = (fast.int() - slow.int()).abs().amax(-1)
         assert (difference > 3).float().mean() < 0.01  # a ray that grazes, a pattern's edge
         assert (side - same).abs().quantile(0.98) < 5e-3

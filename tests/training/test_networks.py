@@ -102,13 +102,13 @@ def test_a_point_encoder_under_its_first_names_is_found(tmp_path):
             if name.startswith(new):
                 name = old + name[len(new) :]
         renamed[name] = tensor
-    assert {name.split(".")[0] for name in renamed} == {"inp", "cross", "resblocks", "ln", "pre_kl"}
+    assert {name.split(".")[0] for name in renamed} == {"inp", "cross", "resblocks", "ln", "pre_kl", "side"}
     save_file(renamed, tmp_path / POINT_ENCODER)
     config, tensors = read_folder(tmp_path)
     other = Networks(config, num_points=64)
     load_tensors(other, tensors, partial=True)
-    name = "vae.encoder.cross_attn.attn.c_q.weight"
-    assert torch.equal(other.state_dict()[name], networks.state_dict()[name].half().float())
+    for name in ("vae.encoder.cross_attn.attn.c_q.weight", "side.weight"):  # the side head goes on too
+        assert torch.equal(other.state_dict()[name], networks.state_dict()[name].half().float())
 
 
 def test_wrong_weights_are_named():
@@ -144,3 +144,32 @@ def test_latents_are_chosen_from_all_over_the_surface():
     for cloud, index in zip(points, chosen, strict=True):
         octants = {tuple((cloud[i] > 0).tolist()) for i in index}
         assert len(octants) >= 7
+
+
+def test_pictures_stored_ahead_are_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "CATEGORIES", {name: None for name in ("mug", "fruit")})
+    evaluate.write_pictures(tmp_path / "held.zip", 28, every=8)
+    fresh = evaluate.held_out(28, every=8, cells=4, categories=("mug", "fruit"))
+    monkeypatch.setattr(evaluate, "preprocessed", None)  # nothing may be made again
+    stored = evaluate.held_out(28, every=8, cells=4, categories=("mug", "fruit"), pictures=tmp_path / "held.zip")
+    assert (fresh.pictures - stored.pictures).abs().max() < 0.6 / 255
+    with pytest.raises(WeightsDamagedError, match="28 px, 42"):
+        evaluate.read_pictures(tmp_path / "held.zip", 42)
+
+
+def test_parts_of_the_held_out_set_are_all_of_it():
+    whole = evaluate.held_out(28, every=8, cells=4, categories=("mug", "fruit"))
+    parts = [evaluate.held_out(28, every=8, cells=4, categories=("mug", "fruit"), rank=r, world=3) for r in range(3)]
+    assert [len(part) for part in parts] == [2, 1, 1]
+    assert torch.equal(torch.cat([part.pictures for part in parts]).sum(), whole.pictures.sum())
+
+
+def test_scores_are_the_benchmarks():
+    from benchmarks.quality import field_scores
+
+    field = np.random.default_rng(0).normal(size=(9, 9, 9)).astype(np.float32)
+    inside, surface = field > 0.3, np.random.default_rng(1).uniform(-1, 1, (50, 3))
+    assert evaluate.field_scores(field, inside, surface) == field_scores(field, inside, surface)
+    from benchmarks import quality
+
+    assert (evaluate.CELLS, evaluate.PICTURE_PX) == (quality.CELLS, quality.PICTURE_PX)

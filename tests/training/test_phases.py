@@ -18,6 +18,7 @@ from training.flow import FlowOptions, FlowPhase, Pool, flow_times, side_loss
 from training.generator.stream import FieldBatch, Lot, ShapeStream, field_batch
 from training.log import JsonLines
 from training.loop import Session
+from training.networks import load_tensors
 from training.schedules import BySteps, Schedule
 from training.vae import VaeOptions, VaePhase
 
@@ -233,3 +234,66 @@ def test_a_piece_is_evaluated_on_the_way_and_at_its_end(lot, tmp_path):
     assert not torch.equal(seen[-1], running.phase.networks.vae.post_kl.weight), (
         "averages are evaluated, not the last step"
     )
+
+
+def test_shards_go_on_with_a_warm_optimiser(lot, tmp_path):
+    """fp16 shards hold no optimiser: the first steps on another machine must be small, and the average must begin at
+    what was loaded."""
+    first = session(flow_phase(lot), tmp_path / "first", 3)
+    first.run()
+    tensors, facts = checkpoints.read_shards(tmp_path / "first")
+    phase = flow_phase(lot)
+    load_tensors(phase.networks, tensors)
+    again = session(phase, tmp_path / "again", 4)
+    again.schedule = Schedule(5e-3, 0.0, 50)
+    again.step, again.samples = facts["step"], facts["samples"]
+    before = {name: value.clone() for name, value in phase.networks.state_dict().items()}
+    for name, value in before.items():
+        torch.testing.assert_close(value, first.phase.networks.state_dict()[name], rtol=0.1, atol=0.1)
+    again.run()
+    name = "model.double_blocks.0.img_attn.qkv.weight"
+    moved = (phase.networks.state_dict()[name] - before[name]).abs().max()
+    assert 0 < moved < 0.1 * 5e-3 * 4, "four steps of a warm-up of fifty are a tenth of four full ones at most"
+    after, _ = checkpoints.read_shards(tmp_path / "again")
+    torch.testing.assert_close(after[name].float(), before[name], rtol=0, atol=2e-3)
+    state = checkpoints.read_state(tmp_path / "again", torch.device("cpu"))
+    assert state["step"] == 7 and state["samples"] == 28
+
+
+def test_a_new_side_head_learns_alone_first(lot):
+    """A random head beside trained networks would push the image encoder about."""
+    phase = flow_phase(lot, head_first=1, unconditional=1.0, side=1e6)
+    name = "conditioner.main_image_encoder.model.encoder.layer.0.mlp.fc1.weight"
+    sizes = []
+    for _ in range(2):
+        phase.networks.zero_grad()
+        phase.loss()[0].backward()
+        gradient = dict(phase.networks.named_parameters())[name].grad
+        sizes.append(0.0 if gradient is None else float(gradient.abs().max()))
+        assert phase.networks.side.weight.grad.abs().max() > 0
+    assert sizes[0] < 1e-3 < sizes[1]
+
+
+@pytest.mark.parametrize("make", [vae_phase, flow_phase])
+def test_preparing_changes_nothing_that_follows(make, lot):
+    """Compilation needs a few passes before the clock starts."""
+    plain, prepared = make(lot), make(lot)
+    plain.prepare(0)
+    prepared.prepare(2)
+    prepared.networks.zero_grad()
+    for _ in range(3):
+        torch.testing.assert_close(plain.loss()[0], prepared.loss()[0], rtol=0, atol=0)
+
+
+def test_without_state_shards_are_left_on_the_way(lot, tmp_path):
+    running = session(vae_phase(lot), tmp_path, 4)
+    running.keep_state, running.evaluations = False, 2
+    seen = []
+
+    def evaluate():
+        seen.append(checkpoints.read_shards(tmp_path)[1]["step"] if (tmp_path / "shards.json").exists() else None)
+        return {"iou": 0.5}
+
+    running.evaluate = evaluate
+    running.run()
+    assert seen[0] is None and seen[-1] == 4 and not (tmp_path / checkpoints.STATE).exists()

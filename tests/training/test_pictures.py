@@ -86,7 +86,7 @@ def test_looks_change_the_light_and_not_the_shape(lot: Lot):
     points = lot.points(64, generator)
     few = lot[:3]
     plain, side = few.photograph(points[:3], SIZE, torch.Generator().manual_seed(5))
-    every = pictures.Looks(unlit=0.5, cel=1.0, coloured=1.0, patterned=1.0)
+    every = pictures.Looks(unlit=0.5, cel=1.0, coloured=1.0, patterned=1.0, shadows=1.0)
     changed, same_side = few.photograph(points[:3], SIZE, torch.Generator().manual_seed(5), every)
     torch.testing.assert_close(side, same_side)
     assert torch.equal(plain[..., 3], changed[..., 3])

@@ -44,17 +44,18 @@ class Looks:
     next step: patterned and flat pictures whose colours must not become relief.
 
     unlit: colours only; cel: light in two or three steps; coloured: warm key, cool sky or the reverse;
-    patterned: every material has a pattern of strong contrast
+    patterned: every material has a pattern of strong contrast; shadows: parts throw shadows on others
     """
 
     unlit: float = 0.0
     cel: float = 0.0
     coloured: float = 0.0
     patterned: float = 0.0
+    shadows: float = 0.0
 
 
 RECIPE = Looks()
-VARIED = Looks(unlit=0.12, cel=0.12, coloured=0.3, patterned=0.25)
+VARIED = Looks(unlit=0.12, cel=0.12, coloured=0.3, patterned=0.25, shadows=0.35)
 
 
 def fit_windows(points: Tensor, views: Tensor, *, border: float = BORDER) -> Tensor:
@@ -83,9 +84,9 @@ def jittered(cameras: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat([cameras[:, :2], cameras[:, 2:4] + shift, half[:, None], cameras[:, 5:]], 1)
 
 
-def varied(scene: Scene, looks: Looks, generator: torch.Generator) -> tuple[Scene, Tensor, Tensor]:
-    """The scene with some pictures unlit and some patterned; and for each picture the number of its light's steps
-    (B,), 0 = smooth, and the colour of its key light (B, 3), whose complement the sky has."""
+def varied(scene: Scene, looks: Looks, generator: torch.Generator) -> tuple[Scene, Tensor]:
+    """The scene with some pictures unlit and some patterned; and the effects of each picture's light, see
+    ``benchmarks.shapes.render.PLAIN``: (B, EFFECT_FLOATS)."""
     device, dtype = scene.lights.device, scene.lights.dtype
     batch = len(scene.lights)
 
@@ -102,7 +103,10 @@ def varied(scene: Scene, looks: Looks, generator: torch.Generator) -> tuple[Scen
     cel = torch.where(chance(looks.cel), torch.randint(2, 4, (batch,), generator=generator, device=device), 0)
     tint = 1 + 0.5 * (torch.rand(batch, 3, generator=generator, device=device, dtype=dtype) - 0.5)
     tint = torch.where(chance(looks.coloured)[:, None], tint / tint.mean(1, keepdim=True), torch.ones_like(tint))
-    return Scene(scene.cameras, lights, materials), cel, tint
+    depth = 0.4 + 0.6 * torch.rand(batch, generator=generator, device=device, dtype=dtype)
+    shadow = torch.where(chance(looks.shadows), depth, 0.0)
+    effects = torch.cat([cel[:, None].to(dtype), tint, shadow[:, None]], 1)
+    return Scene(scene.cameras, lights, materials), effects
 
 
 def render(
@@ -110,25 +114,29 @@ def render(
     scene: Scene,
     size_px: int,
     *,
-    cel: Tensor | None = None,
-    tint: Tensor | None = None,
+    effects: Tensor | None = None,
     halves: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Pictures (B, size, size, 4) uint8, straight alpha 0 or 255, white where there is nothing; and side targets
     (B, size // CELL_PX, size // CELL_PX, SIDE_CHANNELS) float32 at the middle of each cell, zero outside.
 
     Depths are distances from the camera, subtracted from the camera's distance to the origin: 0 = at the origin's
-    distance, positive = nearer. cel: (B,) steps of the light; tint: (B, 3) colour of the key; see ``varied``;
+    distance, positive = nearer. effects: (B, EFFECT_FLOATS), see ``varied``, PLAIN when None;
     halves: (B, 3) half sizes of the shapes' boxes, when known: rays that miss them are not traced
     """
+    if effects is None:
+        effects = scene.lights.new_tensor(PLAIN).repeat(len(solids), 1)
     if solids.kernels is not None:
-        return _by_kernels(solids, scene, size_px, cel, tint, halves)
+        box = torch.zeros_like(scene.cameras[:, :3]) if halves is None else halves
+        rows = SceneRows(scene.cameras, scene.lights, effects, scene.materials)
+        seen = solids.kernels.picture(solids.parts, rows, box, size_px)
+        return seen, solids.kernels.cells(solids.parts, scene.cameras, box, size_px, CELL_PX)
     many = max(PIECE_RAYS // size_px**2, 1)
     if len(solids) > many:
 
         def piece(first: int) -> tuple[Tensor, Tensor]:
             cut = slice(first, first + many)
-            rest = {"cel": cel, "tint": tint, "halves": halves}
+            rest = {"effects": effects, "halves": halves}
             some = {name: None if values is None else values[cut] for name, values in rest.items()}
             return render(solids[cut], scene[cut], size_px, **some)
 
@@ -140,7 +148,7 @@ def render(
     t = _march(solids, origin, way, near, far)
     hit = t >= 0
     points = origin[:, None] + t.clamp_min(0)[..., None] * way
-    colour, normals = _shaded(solids, scene, points, way, hit, cel, tint)
+    colour, normals = _shaded(solids, scene, points, way, hit, effects)
     alpha = hit.to(colour.dtype)[..., None]
     pixels = torch.cat([torch.where(hit[..., None], colour, 1.0), alpha], -1)
     pictures = (pixels * 255 + 0.5).to(torch.uint8).view(len(solids), size_px, size_px, 4)
@@ -154,21 +162,6 @@ def render(
     side = torch.cat([torch.ones_like(depth)[..., None], depth[..., None], behind[..., None], normals[:, cells]], -1)
     grid = size_px // CELL_PX
     return pictures, torch.where(seen[..., None], side, 0.0).view(len(solids), grid, grid, SIDE_CHANNELS)
-
-
-def _by_kernels(
-    solids: Solids, scene: Scene, size_px: int, cel: Tensor | None, tint: Tensor | None, halves: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    assert solids.kernels is not None
-    effects = scene.lights.new_tensor(PLAIN).repeat(len(solids), 1)
-    if cel is not None:
-        effects[:, 0] = cel
-    if tint is not None:
-        effects[:, 1:4] = tint
-    box = torch.zeros_like(scene.cameras[:, :3]) if halves is None else halves
-    rows = SceneRows(scene.cameras, scene.lights, effects, scene.materials)
-    seen = solids.kernels.picture(solids.parts, rows, box, size_px)
-    return seen, solids.kernels.cells(solids.parts, scene.cameras, box, size_px, CELL_PX)
 
 
 def _cell_centres(size_px: int, device: torch.device) -> Tensor:
@@ -235,7 +228,7 @@ def _march(solids: Solids, origin: Tensor, way: Tensor, near: Tensor, far: Tenso
 
 
 def _shaded(
-    solids: Solids, scene: Scene, points: Tensor, way: Tensor, hit: Tensor, cel: Tensor | None, tint: Tensor | None
+    solids: Solids, scene: Scene, points: Tensor, way: Tensor, hit: Tensor, effects: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Colours and normals (B, N, 3) of the pixels that hit something; anything elsewhere."""
     most = max(int(hit.sum(1).max()), 1)
@@ -247,7 +240,7 @@ def _shaded(
     kind = solids.fold(at)[1] % scene.materials.shape[1]
     material = scene.materials.gather(1, kind[..., None].expand(-1, -1, scene.materials.shape[2]))
     albedo = _albedo(material, solids.object_frame(at))
-    colour = _lit(solids, scene.lights, material, albedo, at, normals, along, cel, tint)
+    colour = _lit(solids, scene.lights, material, albedo, at, normals, along, effects)
     blank = torch.zeros_like(points)
     return blank.scatter(1, wide, colour), blank.scatter(1, wide, normals)
 
@@ -260,8 +253,7 @@ def _lit(
     at: Tensor,
     normals: Tensor,
     along: Tensor,
-    cel: Tensor | None,
-    tint: Tensor | None,
+    effects: Tensor,
 ) -> Tensor:
     """(B, n, 3) colours in [0, 1] of n points a shape."""
     direction, (key, ambient, specular, occlusion, flat, rim) = lights[:, None, :3], lights[:, 3:].split(1, dim=1)
@@ -270,20 +262,30 @@ def _lit(
     open_sky = 1 - occlusion * _occlusion(solids, at, normals)
     sky = ambient * (0.75 + 0.25 * normals[..., 1]) * open_sky
     sun = key * diffuse * (0.6 + 0.4 * open_sky)
-    if cel is not None:
-        levels = cel[:, None].clamp_min(1).to(sun.dtype)
-        top = key.clamp_min(1e-3)
-        sun = torch.where(cel[:, None] > 0, (sun / top * levels + 0.5).floor() / levels * top, sun)
-    if tint is None:
-        lit = ((sky + sun) * (1 - flat) + flat)[..., None]
-    else:
-        both = sky[..., None] * (2 - tint[:, None]) + sun[..., None] * tint[:, None]
-        lit = both * (1 - flat[..., None]) + flat[..., None]
+    cel, tint, shadow = effects[:, :1], effects[:, 1:4], effects[:, 4:5]
+    if bool((shadow > 0).any()):
+        sun = sun * (1 - shadow * _shadow(solids, at + 0.02 * normals, direction))
+    levels, top = cel.clamp_min(1), key.clamp_min(1e-3)
+    sun = torch.where(cel > 0, (sun / top * levels + 0.5).floor() / levels * top, sun)
+    both = sky[..., None] * (2 - tint[:, None]) + sun[..., None] * tint[:, None]
+    lit = both * (1 - flat[..., None]) + flat[..., None]
     halfway = direction - along
     halfway = halfway / halfway.square().sum(-1, keepdim=True).clamp_min(1e-6).sqrt()
     gloss = specular * material[..., 9] * (normals * halfway).sum(-1).clamp_min(0) ** 30
     edge = 0.3 * rim * (1 - (-(normals * along).sum(-1)).clamp_min(0)) ** 3
     return (albedo * lit + (gloss - edge)[..., None]).clamp(0, 1)
+
+
+def _shadow(solids: Solids, at: Tensor, direction: Tensor) -> Tensor:
+    """0 = the light is seen, 1 = it is hidden, as ``benchmarks.shapes.render``. at: (B, n, 3); direction: (B, 1, 3)"""
+    t = torch.full_like(at[..., 0], 0.03)
+    free, going = torch.ones_like(t), torch.ones_like(t, dtype=torch.bool)
+    for _ in range(24):
+        d = solids.fold(at + t[..., None] * direction)[0]
+        free = torch.where(going, torch.minimum(free, 0.5 + 4 * d / t), free)
+        t = torch.where(going, t + d.clamp_min(0.03), t)
+        going = going & (free > 0) & (t <= 2.5)
+    return 1 - free.clamp(0, 1)
 
 
 def _occlusion(solids: Solids, at: Tensor, normals: Tensor) -> Tensor:

@@ -48,8 +48,8 @@ class Lot:
         scene = pictures.scene_of(cameras, self.lights, self.materials)
         if looks == pictures.RECIPE:
             return pictures.render(self.solids, scene, size_px, halves=self.halves)
-        scene, cel, tint = pictures.varied(scene, looks, generator)
-        return pictures.render(self.solids, scene, size_px, cel=cel, tint=tint, halves=self.halves)
+        scene, effects = pictures.varied(scene, looks, generator)
+        return pictures.render(self.solids, scene, size_px, effects=effects, halves=self.halves)
 
 
 def join(lots: list[Lot]) -> Lot:

@@ -1,4 +1,8 @@
-"""The 24 categories: each function writes one random shape of its kind into a sketch."""
+"""The categories: each function writes one random shape of its kind into a sketch.
+
+CATEGORIES, 24 of them, are what published figures are about. MORE came later, for training beside them, with held-out
+shapes of their own.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ from benchmarks.shapes.categories.abstract import blobs, silhouettes, solids
 from benchmarks.shapes.categories.buildings import house, tower
 from benchmarks.shapes.categories.creatures import biped, bird, fish, quadruped
 from benchmarks.shapes.categories.furniture import chair, shelf, sofa, table
+from benchmarks.shapes.categories.people import bust, person, plush
 from benchmarks.shapes.categories.plants import fruit, mushroom, tree
+from benchmarks.shapes.categories.thin import fitting, frame, implement, machine
 from benchmarks.shapes.categories.things import device, tool
 from benchmarks.shapes.categories.vehicles import car, plane, ship
 from benchmarks.shapes.categories.vessels import mug, teapot, vase
@@ -21,3 +27,6 @@ CATEGORIES: dict[str, Callable[[Sketch], None]] = {
         quadruped, biped, bird, fish, tree, mushroom, fruit, tool, device, solids, blobs, silhouettes,
     )
 }  # fmt: skip
+MORE: dict[str, Callable[[Sketch], None]] = {
+    function.__name__: function for function in (person, bust, plush, implement, frame, machine, fitting)
+}
