@@ -67,8 +67,23 @@ class PaintPhase:
     def _bf16(self, like: Tensor) -> torch.autocast:
         return torch.autocast(like.device.type, torch.bfloat16, enabled=self._autocast)
 
+    def place(self) -> dict[str, int]:
+        """See ``loop.Phase``."""
+        return self._pool.place()
+
+    def loss(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """See ``loop.Phase``."""
+        raise NotImplementedError
+
+    def prepare(self, passes: int) -> None:
+        """See ``loop.Phase``."""
+        before = generator_state(self._generator)
+        for _ in range(passes):
+            self.loss()[0].backward()
+        restore_generator(self._generator, before)
+
     def state(self) -> dict[str, Any]:
-        return {"stream": self._pool.place(), "generator": generator_state(self._generator)}
+        return {"stream": self.place(), "generator": generator_state(self._generator)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """The generator's place; the pool is opened at its own place by whoever builds it."""

@@ -94,7 +94,7 @@ def test_a_full_pool_forgets_the_oldest():
     for value in range(4):
         small.add(np.full((1, small._scenes.shape[1], 8, 8), value, np.uint8))
     assert len(small) == 3
-    assert small.place() == {"number": 4}
+    assert small.place() == {"block": 4, "offset": 0}
     assert small._scenes[:, 0, 0, 0].tolist() == [3, 1, 2]
 
 
