@@ -67,21 +67,6 @@ class PaintPhase:
     def _bf16(self, like: Tensor) -> torch.autocast:
         return torch.autocast(like.device.type, torch.bfloat16, enabled=self._autocast)
 
-    def place(self) -> dict[str, int]:
-        """See ``loop.Phase``."""
-        return self._pool.place()
-
-    def loss(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """See ``loop.Phase``."""
-        raise NotImplementedError
-
-    def prepare(self, passes: int) -> None:
-        """See ``loop.Phase``."""
-        before = generator_state(self._generator)
-        for _ in range(passes):
-            self.loss()[0].backward()
-        restore_generator(self._generator, before)
-
     def state(self) -> dict[str, Any]:
         return {"stream": self.place(), "generator": generator_state(self._generator)}
 
