@@ -292,7 +292,7 @@ def _model_from(model: str | None, subfolder: str | None) -> str:
 
 def _texture_from(texture: str | None) -> tuple[str, Path | None]:
     """(how to colour, a folder of models to look into)."""
-    if texture is None or texture in ("auto", "project", "paint", "paint-turbo", "none"):
+    if texture is None or texture in ("auto", "project", "paint", "paint-turbo", "paint-nano", "none"):
         return texture or "auto", None
     from hy3dgen.weights import catalogue
 

@@ -28,8 +28,15 @@ def expected_stages(*, has_shape: bool, from_words: bool, texture: str, delight:
     names += ["reduce"]
     if texture != "none":
         names += ["unwrap"]
-    if texture in ("paint", "paint-turbo"):
-        names += ["load", *(["delight"] if delight else []), "maps", "views", "bake", "fill"]
+    if texture in ("paint", "paint-turbo", "paint-nano"):
+        names += [
+            "load",
+            *(["delight"] if delight and texture != "paint-nano" else []),
+            "maps",
+            "views",
+            "bake",
+            "fill",
+        ]
     elif texture != "none":
         names += ["maps", "bake", "fill"]
     return list(dict.fromkeys([*names, "export"]))

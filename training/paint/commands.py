@@ -27,6 +27,7 @@ from training.paint.export import export as write_export
 from training.paint.networks import PaintNetworks
 from training.paint.phases import AutoencoderPhase, PaintOptions, PaintPhase, ViewsPhase
 from training.paint.pool import Batch, Pool, held_out_block, opened, unpacked
+from training.ranks import Ranks, joined
 from training.schedules import BySteps, ByTime, Schedule
 
 SHEET_SCENES = 12
@@ -57,11 +58,11 @@ def load_networks(options: argparse.Namespace, device: torch.device, phase: str 
         state = checkpoints.read_state(folder, device)
         if state["phase"] == PHASES[phase].name:
             networks = PaintNetworks(state["config"]).to(device)
-            return Start(networks, state, state["data"]["stream"]["number"])
+            return Start(networks, state, state["data"]["stream"]["block"])
     tensors, facts = checkpoints.read_shards(folder)
     networks = PaintNetworks(facts["config"])
     nets.load_tensors(networks, tensors, str(folder))
-    return Start(networks.to(device), None, facts["stream"]["number"])
+    return Start(networks.to(device), None, facts["stream"]["block"])
 
 
 def vae(options: argparse.Namespace) -> bool:
@@ -77,55 +78,70 @@ def unet(options: argparse.Namespace) -> bool:
 
 
 def _one_phase(options: argparse.Namespace, name: str) -> bool:
-    device = _prepared_device(options)
+    with joined(_prepared_device(options)) as (ranks, device):
+        return _trained(options, name, ranks, device)
+
+
+def _trained(options: argparse.Namespace, name: str, ranks: Ranks, device: torch.device) -> bool:
     start = load_networks(options, device, name)
     same_piece = bool(options.resume and start.state and not start.state["finished"])
     if options.resume and not same_piece:
         raise UsageError(f"{options.out} holds no interrupted piece of phase {name}; leave out --resume")
-    log = JsonLines(options.out / "log.jsonl")
-    with _opened(options, device, start.number) as (pool, executor):
+    log = _log(options, ranks)
+    with _opened(options, device, start.number, ranks) as (pool, executor):
         held_out = _held_out(options, executor, device) if name == "unet" else None
-        session = _session(options, name, start.networks, pool, log, held_out)
+        session = _session(options, name, start.networks, pool, log, held_out, ranks)
         if start.state:
             session.load(start.state, same_piece=same_piece)
             if same_piece:
                 session.progress = _progress(options.minutes, options.steps, start.state["spent_s"])
-        _note_start(options, start.networks, device, log)
+        _note_start(options, start.networks, device, log, ranks)
         return session.run()
 
 
 def both(options: argparse.Namespace) -> bool:
     """Everything in one command: two phases, evaluation, export, contact sheet."""
-    device = _prepared_device(options)
+    with joined(_prepared_device(options)) as (ranks, device):
+        return _both(options, ranks, device)
+
+
+def _both(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> bool:
     networks = load_networks(options, device).networks
-    log = JsonLines(options.out / "log.jsonl")
-    _note_start(options, networks, device, log)
-    with _opened(options, device, 0) as (pool, executor):
+    log = _log(options, ranks)
+    _note_start(options, networks, device, log, ranks)
+    with _opened(options, device, 0, ranks) as (pool, executor):
         held_out = _held_out(options, executor, device)
         for name in PHASES:
             options.minutes, options.steps = getattr(options, f"{name}_minutes"), getattr(options, f"{name}_steps")
-            session = _session(options, name, networks, pool, log, held_out if name == "unet" else None)
+            session = _session(options, name, networks, pool, log, held_out if name == "unet" else None, ranks)
             if not session.run():
                 return False
+            ranks.agreed(0.0, False)  # the main process has written
             _apply_shards(networks, options.out)
         log.write("pool", scenes=pool.traced)
-        _finish(options, networks, held_out(), log)
+        if ranks.main:
+            _finish(options, networks, held_out(), log)
+        ranks.agreed(0.0, False)
     return True
+
+
+def _log(options: argparse.Namespace, ranks: Ranks) -> JsonLines:
+    return JsonLines(options.out / ("log.jsonl" if ranks.main else f"log.{ranks.rank}.jsonl"), show=ranks.main)
 
 
 def rates(options: argparse.Namespace) -> bool:
     """A few steps of each phase at full size, with what everything takes, and all that comes after them."""
     device = _prepared_device(options)
     networks = load_networks(options, device).networks
-    log = JsonLines(options.out / "log.jsonl")
+    log, ranks = JsonLines(options.out / "log.jsonl"), Ranks()
     begin = time.monotonic()
-    with _opened(options, device, 0) as (pool, executor):
+    with _opened(options, device, 0, ranks) as (pool, executor):
         held_out = _held_out(options, executor, device)
         log.write("rates", what="first scenes", seconds=time.monotonic() - begin, scenes=pool.traced)
         options.minutes = None
         for name in PHASES:
             begin, before = time.monotonic(), pool.traced
-            _session(options, name, networks, pool, log, None).run()
+            _session(options, name, networks, pool, log, None, ranks).run()
             _apply_shards(networks, options.out)
             seconds = time.monotonic() - begin
             log.write("rates", what=name, seconds=seconds, scenes_per_s=(pool.traced - before) / seconds)
@@ -188,9 +204,9 @@ def _prepared_device(options: argparse.Namespace) -> torch.device:
 
 @contextmanager
 def _opened(
-    options: argparse.Namespace, device: torch.device, number: int
+    options: argparse.Namespace, device: torch.device, number: int, ranks: Ranks
 ) -> Iterator[tuple[Pool, ProcessPoolExecutor | None]]:
-    seed = 10 * options.seed + STREAM_SEED
+    seed = 10 * options.seed + STREAM_SEED + 1000 * ranks.rank  # every process has scenes of its own
     with opened(
         device, seed, first=number, capacity=options.pool, workers=options.workers, size_px=options.view_px
     ) as (pool, executor):
@@ -207,11 +223,12 @@ def _session(
     pool: Pool,
     log: JsonLines,
     held_out: Callable[[], Batch] | None,
+    ranks: Ranks,
 ) -> Session:
     pool.wait_for(min(options.least, options.pool))
     device = next(networks.parameters()).device
     chosen = PaintOptions(batch_size=options.vae_batch if name == "vae" else options.batch)
-    generator = block_generator(device, options.seed, list(PHASES).index(name), pool.place()["number"])
+    generator = block_generator(device, options.seed, list(PHASES).index(name), pool.place()["block"], ranks.rank)
     phase = PHASES[name](networks, pool, generator, chosen, autocast=options.bf16)
 
     def evaluated() -> dict[str, Any]:
@@ -228,6 +245,8 @@ def _session(
         evaluate=evaluated if held_out is not None and options.evaluations else None,
         evaluations=max(options.evaluations, 1),
         optimiser_options={"least_side": 8, "convolutions": True},
+        passes=2 if device.type == "cuda" else 0,  # cuDNN tries its algorithms before the clock starts
+        ranks=ranks,
     )
 
 
@@ -266,7 +285,9 @@ def _held_out(
     return data
 
 
-def _note_start(options: argparse.Namespace, networks: PaintNetworks, device: torch.device, log: JsonLines) -> None:
+def _note_start(
+    options: argparse.Namespace, networks: PaintNetworks, device: torch.device, log: JsonLines, ranks: Ranks
+) -> None:
     shown = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in networks.named_children()}
-    log.write("start", options=shown, parameters=counts, device=str(device))
+    log.write("start", options=shown, parameters=counts, device=str(device), processes=ranks.world)

@@ -24,7 +24,8 @@ CAMERAS = [camera_index(elevation, azimuth) for azimuth, elevation in VIEWS_DEG]
 @dataclass(frozen=True)
 class PaintOptions:
     """batch_size: scenes a step; kl: weight of the autoencoder's KL; edges: of the error of differences between
-    neighbours; latent, pixel: weights of the UNet's errors; background: of pixels beside the object;
+    neighbours; latent: of the squared error of latents beside that of pixels; seen, background: of pixels that the
+    picture shows, and beside the object, against 1 for unseen ones; floor: squared error that nothing is gained below;
     noise_share: scenes that start from noise as the plain pipeline does; free_share: scenes without reference and text;
     decoder: let the decoder learn with the UNet"""
 
@@ -32,8 +33,9 @@ class PaintOptions:
     kl: float = 1e-6
     edges: float = 0.5
     latent: float = 0.1
-    pixel: float = 10.0
+    seen: float = 0.5
     background: float = 0.02
+    floor: float = 2e-3
     noise_share: float = 0.15
     free_share: float = 0.05
     decoder: bool = True
@@ -66,7 +68,7 @@ class PaintPhase:
         return torch.autocast(like.device.type, torch.bfloat16, enabled=self._autocast)
 
     def state(self) -> dict[str, Any]:
-        return {"stream": self._pool.place(), "generator": generator_state(self._generator)}
+        return {"stream": self.place(), "generator": generator_state(self._generator)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """The generator's place; the pool is opened at its own place by whoever builds it."""
@@ -162,7 +164,7 @@ class ViewsPhase(PaintPhase):
         return [item for item in self.networks.named_parameters() if item[0].startswith(parts)]
 
     def loss(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Squared error of latents and, through the decoder, of pixels; the log has PSNR where nothing was seen."""
+        """Squared errors: logarithm of that of a scene's pixels, through the decoder, and of latents."""
         options, item = self._options, self._next()
         size, device = len(item.batch), item.target.device
         with torch.no_grad(), self._bf16(item.target):
@@ -177,11 +179,12 @@ class ViewsPhase(PaintPhase):
             made = self.networks.decode(latents)
         latent = (latents.float() - wanted.float()).square().mean()
         error = (made.float() - item.target).square().mean(2)
-        covered = item.guess.covered
-        weight = torch.where(covered, 1.0, options.background)
-        pixel = (error * weight).sum() / weight.sum()
-        loss = options.latent * latent + options.pixel * pixel
-        figures = {"latent": latent, "pixel": pixel} | _unseen_errors(item, error.detach(), blind)
+        covered, unseen = item.guess.covered, item.guess.seen < UNSEEN
+        weight = torch.where(covered, torch.where(unseen, 1.0, options.seen), options.background)
+        pixel = (error * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))
+        # Its logarithm, as PSNR has it: a plain mean would be about the few scenes whose back cannot be guessed.
+        loss = options.latent * latent + (pixel + options.floor).log().mean()
+        figures = {"latent": latent, "pixel": pixel.mean()} | _unseen_errors(item, error.detach(), blind)
         return loss, {name: value.detach() for name, value in figures.items()}
 
 

@@ -100,8 +100,8 @@ class Pool:
         return min(self.traced, len(self._scenes))
 
     def place(self) -> dict[str, int]:
-        """The number of the scene to go on from."""
-        return {"number": self._next}
+        """The number of the scene to go on from, as ``block``; named as the shape model's streams name it."""
+        return {"block": self._next, "offset": 0}
 
     def add(self, block: np.ndarray) -> None:
         """Put scenes in, over the oldest when the pool is full."""

