@@ -264,7 +264,7 @@ class HY3DGEN_State(bpy.types.PropertyGroup):
     message: StringProperty()
 
 
-_running: list[Follower] = []  # the job of this session: one at most
+_running: list[Follower] = []  # the job under way: one at most
 
 
 def preferences():

@@ -1,6 +1,6 @@
 """Device memory and time of whole runs of color.py under every ceiling, one process each.
 
-    python -m benchmarks.memory [--tiers 1.75 2 3 4 6 8 max] [--scenarios a b c] [--minutes 9]
+    python -m benchmarks.memory [--tiers 1.5 2 3 4 6 8 max] [--scenarios a b c] [--minutes 9]
 
 Full-size synthetic checkpoints are written first (``benchmarks.synthetic``). Runs that results/memory.json has are
 skipped, and each finished run is added to it at once, so that the work can be done in pieces; no run is started that
@@ -38,7 +38,7 @@ from hy3dgen.runtime.device import CPU, CUDA
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-TIERS = ("1.75", "2", "3", "4", "6", "8", "max")
+TIERS = ("1.5", "2", "3", "4", "6", "8", "max")
 SCENARIOS = ("a", "b", "c")
 YARDSTICK = "max"
 GPU_STAGES = ("condition", "denoise", "decode", "delight", "maps", "views", "bake")

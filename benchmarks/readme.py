@@ -37,7 +37,22 @@ def quality_table(figures: dict[str, Any]) -> str:
     return "\n".join(rows) + "\n"
 
 
-TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {"quality": ("quality.json", quality_table)}
+def memory_table(figures: dict[str, Any]) -> str:
+    """What whole runs took of the device under each ceiling."""
+    rows = ["| ceiling | device GiB | GPU stages s | held | equal to resident |", "|---|--:|--:|---|---|"]
+    for run in sorted(figures["runs"], key=lambda run: (run["vram_gb"] == "max", run["vram_gb"])):
+        if run["scenario"] is None and run["completed"]:
+            held, equal = ("yes" if run[name] else "no" for name in ("held", "equal_to_resident"))
+            device = run["peak_device_mb"] / 1024
+            rows.append(f"| `--vram {run['vram_gb']:g}`" if run["vram_gb"] != "max" else "| `--vram max`")
+            rows[-1] += f" | {device:.2f} | {run['gpu_seconds']:.1f} | {held} | {equal} |"
+    return "\n".join(rows) + "\n"
+
+
+TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "quality": ("quality.json", quality_table),
+    "memory": ("memory.json", memory_table),
+}
 
 
 def rewritten(text: str) -> str:

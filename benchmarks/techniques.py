@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hy3dgen.errors import NoPlanError
 from hy3dgen.runtime.costs import PaintWork, ShapeWork, Work, activation_data, known_sizes, stage_costs
 from hy3dgen.runtime.machine import make_machine
 from hy3dgen.runtime.plan import GIB, Plan, make_plan
@@ -22,7 +23,7 @@ PAGE = ROOT / "docs" / "techniques.md"
 MEMO = ROOT / "benchmarks" / "memo.json"
 MEASURED = ROOT / "benchmarks" / "results" / "memory.json"
 NOT_RUN = "not run"
-TIERS: tuple[float | str, ...] = (1.75, 2, 3, 4, 6, 8, "max")
+TIERS: tuple[float | str, ...] = (1.5, 2, 3, 4, 6, 8, "max")
 # The machine of the cost data, and one with little host memory beside it.
 DEVICE_GIB, HOST_GIB = 139, 64
 
@@ -54,14 +55,17 @@ def page(memo: dict[str, Any], runs: Sequence[Run], machine: dict[str, Any]) -> 
     return "\n\n".join(parts) + "\n"
 
 
-def predicted(vram: float | str) -> Plan:
-    """The planner's plan for the run that the benchmark makes, on the machine of the cost data."""
+def predicted(vram: float | str) -> Plan | None:
+    """The planner's plan for the run that the benchmark makes, on the machine of the cost data; None when none fits."""
     machine = make_machine("cuda", DEVICE_GIB * GIB, DEVICE_GIB * GIB, "datacentre", HOST_GIB * GIB)
     sizes = known_sizes("2")
     shape = ShapeWork(sizes, sizes["model"].weight_bytes // 2, 3072 + 1370, 50, True, 384, "hierarchical")
     paint = PaintWork({**known_sizes("paint"), **known_sizes("delight")}, 30, True, 50)
     ceiling = DEVICE_GIB * GIB if vram == "max" else round(float(vram) * GIB)
-    return make_plan(ceiling, machine, stage_costs(Work(shape, paint, 2048)))
+    try:
+        return make_plan(ceiling, machine, stage_costs(Work(shape, paint, 2048)))
+    except NoPlanError:
+        return None
 
 
 def run_of(runs: Sequence[Run], vram: float | str, scenario: str | None) -> Run | None:
@@ -98,8 +102,12 @@ def _ceilings(runs: Sequence[Run]) -> str:
     for vram in TIERS:
         plan, run = predicted(vram), run_of(runs, vram, None)
         judged = [NOT_RUN if run is None or run[k] is None else _yes(run[k]) for k in ("held", "equal_to_resident")]
-        peak = f"{plan.predicted_peak_bytes / GIB:.2f}"
-        rows.append(_row((f"--vram {vram}", peak, f"{plan.predicted_seconds:.1f}", *_figures(run), *judged)))
+        foreseen = (
+            ("no plan", "-")
+            if plan is None
+            else (f"{plan.predicted_peak_bytes / GIB:.2f}", f"{plan.predicted_seconds:.1f}")
+        )
+        rows.append(_row((f"--vram {vram}", *foreseen, *_figures(run), *judged)))
     return "\n".join(rows)
 
 
@@ -122,7 +130,7 @@ def _sources() -> str:
     yardstick = data["yardstick"]
     return (
         f"Predictions are for an H200 with the full-size v2-0 (50 steps with guidance), delight (50) and paint (30), "
-        f"octree 384, 2048² texture; the CUDA context ({data['machine']['context_mb']} MiB, assumed) is part of the "
+        f"octree 384, 2048² texture; the CUDA context ({data['machine']['context_mb']} MiB) is part of the "
         f"peak. The reference's stages take {yardstick['gpu_seconds']} s there with everything resident and reserve "
         f"{yardstick['reserved_gb']} GB. {data['about']}"
     )

@@ -133,7 +133,9 @@ def _decode(work: Work, shape: ShapeWork) -> StageCost:
         row = data["rows"][name]
         cubes = (shape.octree_resolution / row["resolution"]) ** 3
         for halvings, chunk in enumerate(chunks):
-            extra_mb = max(row["extra_mb_at_8000"] * chunk / chunks[0], data["transformer_extra_mb"])
+            tile = row.get("tile_points", chunks[0])  # no larger chunk needs more than this many points do
+            share = min(chunk, tile) / min(chunks[0], tile)
+            extra_mb = max(row["extra_mb_at_8000"] * share, data["transformer_extra_mb"])
             ms = data["transformer_ms"] + row["ms"] * cubes * data["chunk_ms_factor"] ** halvings
             phase = _phase(work, "vae", shape.sizes["vae"], {"extra_mb": extra_mb, "ms": ms})
             levers: tuple[str, ...] = (f"field points in chunks of {chunk}",) if halvings else ()

@@ -106,11 +106,13 @@ def replayed(step: Step, network: nn.Module, device: torch.device, num_steps: in
     network: what the step runs. On other devices than CUDA, for a few steps only, for a network with hooks of somebody
     who watches it and for one that is streamed from pageable memory the step is given back as it is.
     """
-    streams = streams_of(network) if device.type == CUDA and num_steps >= WORTH_IT else None
-    if streams is None or not all(stream.is_recordable for stream in streams):
-        if device.type == CUDA:
-            why = "a few steps only, or hooks" if streams is None else "weights come from pageable memory"
-            current().decide(TECHNIQUE, False, why)
+    if device.type != CUDA:
+        yield step
+        return
+    streams = streams_of(network)
+    reason = _against(streams, num_steps)
+    if streams is None or reason:
+        current().decide(TECHNIQUE, False, reason)
         yield step
         return
     recorded = Replayed(step, streams)
@@ -118,3 +120,14 @@ def replayed(step: Step, network: nn.Module, device: torch.device, num_steps: in
         yield recorded
     finally:
         recorded.close()
+
+
+def _against(streams: Sequence[Streaming] | None, num_steps: int) -> str:
+    """Why a step is not recorded; empty when nothing speaks against it."""
+    if num_steps < WORTH_IT:
+        return f"recording costs about two steps and there are {num_steps}"
+    if streams is None:
+        return "the network has hooks that a replay would leave out"
+    if not all(stream.is_recordable for stream in streams):
+        return "its weights come from memory that is not pinned"
+    return ""

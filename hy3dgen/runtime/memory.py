@@ -40,6 +40,17 @@ def release_pinned() -> None:
         empty_cache()
 
 
+def can_pin() -> bool:
+    """Whether this machine has an accelerator to pin host memory for."""
+    import torch
+
+    try:
+        torch.empty(1, pin_memory=True)
+    except RuntimeError:
+        return False
+    return True
+
+
 def register_pinned(tensor: torch.Tensor) -> bool:
     """Pin memory that exists already, ten times as fast as asking for pinned memory; False where that is not possible.
 

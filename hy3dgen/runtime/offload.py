@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from hy3dgen.runtime.device import CUDA
-from hy3dgen.runtime.memory import MIB, register_pinned, release_pinned, unregister_pinned
+from hy3dgen.runtime.memory import MIB, can_pin, register_pinned, release_pinned, unregister_pinned
 from hy3dgen.runtime.plan import Placement
 from hy3dgen.runtime.units import UNIT_LIMIT_BYTES, units_of
 from hy3dgen.runtime.uploads import Uploader
@@ -187,6 +187,8 @@ class _Unit:
 
     def pin(self) -> None:
         """Copy the tensors once into pinned host memory; keep reading them at home where there is none to be had."""
+        if not can_pin():
+            return
         whole = torch.empty(self.size, dtype=torch.uint8)
         for place in self.places:
             self.view(whole, place).copy_(place.home.detach())
@@ -195,7 +197,7 @@ class _Unit:
             return
         try:
             pieces = [torch.empty(size, dtype=torch.uint8, pin_memory=True) for size in pinned_pieces(self.size)]
-        except RuntimeError:  # no accelerator to pin for, or no more memory that can be pinned
+        except RuntimeError:  # no more memory that can be pinned
             return
         for piece, start, stop in _parts(pieces, self.size):
             piece[: stop - start].copy_(whole[start:stop])

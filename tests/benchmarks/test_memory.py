@@ -65,7 +65,7 @@ def test_the_yardstick_runs_first_and_every_tier_and_scenario_once(setting: Sett
     runs = run_all(wanted, setting, tmp_path, launch=fake)
     assert fake.started[0] == "vram-max"
     assert sorted(fake.started) == sorted(case.name for case in wanted)
-    assert [(run["vram_gb"], run["scenario"]) for run in runs[:2]] == [("max", None), (1.75, None)]
+    assert [(run["vram_gb"], run["scenario"]) for run in runs[:2]] == [("max", None), (1.5, None)]
     assert all(set(run) == RUN_KEYS and set(run["stages"][0]) == STAGE_KEYS for run in read(tmp_path))
     assert read(tmp_path) == runs
     assert runs[0]["gpu_seconds"] == 6.0  # condition, denoise, views; neither loading nor the CPU's unwrapping

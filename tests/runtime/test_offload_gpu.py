@@ -11,7 +11,7 @@ from torch import nn
 from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.graphs import replayed
 from hy3dgen.runtime.ladder import is_out_of_memory, run_with_ladder
-from hy3dgen.runtime.machine import enforce, machine_of
+from hy3dgen.runtime.machine import enforce, let_go, machine_of
 from hy3dgen.runtime.memory import MIB, release_cached
 from hy3dgen.runtime.offload import attach, attached, named_tensors
 from hy3dgen.runtime.plan import Phase, Plan, StageCost, Variant, make_plan
@@ -114,7 +114,7 @@ def test_the_hard_stop_makes_a_stage_leaner(network: nn.Module, device: torch.de
         assert engine.plan.stage("denoise").placement == "streamed"
         assert "leaner plan" in record.warnings[0]
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, torch.cuda.current_device())
+        let_go(device)
 
 
 def test_a_real_out_of_memory_error_is_known(device: torch.device) -> None:

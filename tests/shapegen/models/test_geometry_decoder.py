@@ -11,6 +11,7 @@ from hy3dgen.shapegen.models.autoencoders.attention_processors import (
     CrossAttentionProcessor,
     FlashVDMCrossAttentionProcessor,
 )
+from hy3dgen.weights.load import build_without_memory
 
 
 def decoder(**options: object) -> CrossAttentionDecoder:
@@ -106,3 +107,10 @@ def test_selection_is_for_one_shape() -> None:
     q = torch.randn(2, 1, 130, 8)
     with pytest.raises(UsageError, match="batch of 2"):
         FlashVDMCrossAttentionProcessor(topk=[[0], [130]])(None, q, q, q)
+
+
+def test_points_on_a_gpu_are_taken_in_small_tiles() -> None:
+    """Of the published decoder 4096 at a time: the hidden layer of 8000 would be the peak of a decode."""
+    wide = build_without_memory(lambda: decoder(num_latents=3072, width=1024, heads=16))
+    assert wide._tile(torch.empty(1, 8000, 3, device="meta")) == 4096
+    assert wide._tile(torch.empty(2, 8000, 3, device="meta")) == 2048

@@ -18,8 +18,8 @@ from hy3dgen.shapegen.models.autoencoders.blocks import FourierEmbedder, Process
 # Values of the MLP's hidden layer computed at once on a CPU: 4 MiB in float32. Measured at width 256 (2 cores, 1 MiB of
 # second-level cache each): 110 k points a second in tiles of 1024, 77 k in one piece of 16384.
 TILE_VALUES = 1 << 20
-# The same on a GPU, for its memory's sake: 32 MiB in float16, 4096 points of the published decoder. In one piece of
-# 8000 a decode took 241 MiB beside the weights.
+# The same on a GPU, for its memory's sake: 32 MiB in float16, 4096 points of the published decoder (what a decode then
+# takes beside the weights is in runtime's activation data).
 DEVICE_TILE_VALUES = 1 << 24
 
 
