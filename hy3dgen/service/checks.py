@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import signal
 import sys
 import threading
@@ -27,6 +28,9 @@ CUTOUT_S = 120.0
 WAIT_S = 120.0
 TOO_MUCH = "reading this file took more memory than the server allows; give a smaller one"
 MAX_GIVEN_FACES = 2_000_000
+_FAILED_ALLOCATION = re.compile(
+    r"insufficient memory|out of memory|bad.?alloc|(?:failed|cannot|unable) to allocate", re.IGNORECASE
+)
 
 
 class Checker:
@@ -107,15 +111,23 @@ def main(pipe: Connection, memory_bytes: int) -> None:
             question, content = pipe.recv()
             try:
                 answer: Any = questions[question](*content)
-            except MemoryError:
-                answer = Problem(BAD_INPUT, TOO_MUCH)
             except Exception as error:
-                answer = problem_of(error)
+                answer = Problem(BAD_INPUT, TOO_MUCH) if _ran_out(error) else problem_of(error)
                 if answer.status >= 500:
                     logger.exception("while looking at an upload")
             pipe.send(("answer", answer))
     except (EOFError, OSError):
         return  # the server is gone
+
+
+def _ran_out(error: BaseException) -> bool:
+    """Whether this goes back to an allocation that failed: every library has its own words for one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError) or _FAILED_ALLOCATION.search(str(cause)):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def _limit_memory(memory_bytes: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.server
 import io
+import itertools
 import json
 import socket
 import struct
@@ -14,10 +15,12 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 from PIL import Image
 
-from hy3dgen.service.checks import Checker
+from hy3dgen.errors import ImageError, MeshError
+from hy3dgen.service.checks import Checker, _ran_out
 from hy3dgen.service.problems import ServiceError
 from hy3dgen.service.requests import checked_name
 from hy3dgen.service.settings import Limits
@@ -232,6 +235,31 @@ def test_a_file_that_takes_too_long_or_too_much_costs_only_the_process_that_read
         small = Checker(Limits(check_bytes=350 << 20))
         with pytest.raises(ServiceError) as refused:
             small.cut_out(bomb(8900, 8900), "auto", 4096)  # within the limit of pixels
-        assert refused.value.problem.kind.code in ("bad-input", "out-of-memory")  # whichever allocation fails first
+        assert refused.value.problem.kind.code == "bad-input"  # whichever allocation fails first
         assert "memory" in refused.value.problem.detail
         small.close()
+
+
+def caused(*errors: Exception) -> Exception:
+    """The first of these errors, each raised from the next one."""
+    for error, cause in itertools.pairwise(errors):
+        error.__cause__ = cause
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (cv2.error("OpenCV(4.12.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes"), True),
+        (caused(ImageError("the picture cannot be read"), OSError("out of memory error")), True),
+        (caused(MeshError("no mesh"), MeshError("cannot be read"), MemoryError()), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("[ONNXRuntimeError] Failed to allocate memory for requested buffer of size 9"), True),
+        (ValueError("x"), False),
+        (caused(MeshError("no mesh"), ValueError("no face allocated")), False),
+    ],
+    ids=str,
+)
+def test_every_failed_allocation_is_known_for_one(error: Exception, expected: bool) -> None:
+    assert _ran_out(error) is expected
