@@ -6,6 +6,7 @@ Nothing heavy is imported before the options have been parsed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 import os
 import socket
@@ -129,9 +130,10 @@ def settings_from(values: argparse.Namespace) -> ServiceSettings:
     from hy3dgen.service.settings import GIB, MIB, Limits, RunnerSettings, ServiceSettings, default_folder
 
     plain = Limits()
+    body_bytes = _positive(values.max_body_mb, "--max-body-mb", plain.body_bytes / MIB) * MIB
     limits = Limits(
-        body_bytes=_positive(values.max_body_mb, "--max-body-mb", plain.body_bytes / MIB) * MIB,
-        bytes_in_flight=4 * _positive(values.max_body_mb, "--max-body-mb", plain.body_bytes / MIB) * MIB,
+        body_bytes=body_bytes,
+        bytes_in_flight=4 * body_bytes,
         queue=_positive(values.max_queue, "--max-queue", plain.queue),
         queue_per_client=_positive(values.max_queue_per_client, "--max-queue-per-client", plain.queue_per_client),
         keep_days=float(_positive(values.keep_days, "--keep-days", plain.keep_days, whole=False)),
@@ -217,7 +219,9 @@ def serve(
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S, server_header=False, ws="none"
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    # After a clean end uvicorn raises the signal again. To a server it is no mishap but the way to be ended.
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
     return DONE
 
 
