@@ -47,7 +47,6 @@ class Lane(threading.Thread):
         *,
         idle_s: float,
         cancel_s: float,
-        environment: dict[str, str],
     ) -> None:
         super().__init__(name=f"lane-{settings.device}", daemon=True)
         self.state = "starting"
@@ -55,7 +54,7 @@ class Lane(threading.Thread):
         self.failure: Problem | None = None
         self._desk = desk
         self._idle_s, self._cancel_s = idle_s, cancel_s
-        self._process = ChildProcess(f"hy3dgen-{settings.device}", worker.main, make_runner, settings, environment)
+        self._process = ChildProcess(f"hy3dgen-{settings.device}", worker.main, make_runner, settings)
         self._ready = False
 
     @property

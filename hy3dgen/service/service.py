@@ -5,7 +5,6 @@ All state changes happen under one lock. Knows nothing of HTTP and imports no to
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
@@ -62,8 +61,8 @@ class Service:
         self.storage = Storage(settings.folder)
         self.bus = Bus()
         self.checker = Checker(self.limits)
-        environment = {} if settings.models_folder is None else {"HY3DGEN_MODELS": str(settings.models_folder)}
-        os.environ.update(environment)
+        if settings.models_folder is not None:
+            os.environ["HY3DGEN_MODELS"] = str(settings.models_folder)  # workers inherit it
         self.availability = Availability(settings.runner)
         self._intake = Intake(self.storage, self.checker, self.availability, settings.runner, self.limits)
         self._store = JobStore(self.storage.root)
@@ -81,7 +80,6 @@ class Service:
                 replace(settings.runner, device=device),
                 idle_s=settings.idle_s,
                 cancel_s=settings.cancel_s,
-                environment=environment,
             )
             for device in settings.devices
         ]
@@ -114,7 +112,7 @@ class Service:
         for document in self._store.unfinished():
             job = Job.from_document(document)
             if job.cancel_requested:
-                self._end(job, "cancelled", Problem(CANCELLED, "the job was cancelled").as_dict())
+                self._end(job, "cancelled", None)
             elif job.attempts >= self.settings.attempts:
                 detail = (
                     f"the server ended {job.attempts} times while it worked on this job; if it is not the machine, try "
@@ -134,8 +132,10 @@ class Service:
 
     def _keep_house(self) -> None:
         while not self._stopping.wait(SWEEP_S):
-            with contextlib.suppress(Exception):
+            try:
                 sweep(self._store, self.storage, self.limits)
+            except Exception:  # the next time may go better
+                logger.exception("old jobs cannot be removed")
 
     # --- for clients ------------------------------------------------------------------------------------------------
 
@@ -354,8 +354,13 @@ class Service:
             self._estimates.learn(job.fingerprint, job.finished - job.started, stages)
 
     def _save(self, job: Job) -> None:
-        if job.id not in self._doomed:
+        """Write down how a job stands. A full disk must end no lane: what is on disk then begins again next time."""
+        if job.id in self._doomed:
+            return
+        try:
             self._store.put(job.as_document())
+        except OutputError:
+            logger.exception("job %s cannot be written down", job.id)
 
     def _public(self, job: Job) -> dict[str, Any]:
         if job.id in self._progress:

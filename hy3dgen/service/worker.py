@@ -110,9 +110,8 @@ class _Voice:
         return {**stage, "run": run, "seconds": stage["seconds"] or now - started}
 
 
-def main(pipe: Connection, make_runner: RunnerMaker, settings: RunnerSettings, environment: dict[str, str]) -> None:
+def main(pipe: Connection, make_runner: RunnerMaker, settings: RunnerSettings) -> None:
     """The whole life of a worker process."""
-    os.environ.update(environment)
     for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C reaches the whole group; the server decides what ends
         signal.signal(number, signal.SIG_IGN)
     voice = _Voice(pipe)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from hy3dgen.errors import OutputError
+from hy3dgen.service import service as service_module
 from hy3dgen.service.problems import ServiceError
 from hy3dgen.service.service import Service
 from hy3dgen.service.settings import Limits
@@ -152,6 +154,51 @@ def test_a_job_that_takes_the_server_down_is_not_tried_for_ever(start: Starter) 
     ended = service.get(job["id"])
     assert (ended["status"], ended["error"]["code"]) == ("failed", "worker-died")
     assert "3 times" in ended["error"]["detail"]
+
+
+def test_a_full_disk_at_the_start_of_a_job_ends_no_lane(
+    start: Starter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = start()
+    put, full = service._store.put, [True]
+
+    def put_or_fail(document: dict[str, Any], **more: Any) -> None:
+        if document["status"] == "running" and full:
+            full.clear()
+            raise OutputError("the disk is full")
+        put(document, **more)
+
+    monkeypatch.setattr(service._store, "put", put_or_fail)
+    assert wait(service, service.submit(request_for())["id"])["status"] == "done"
+    assert not full
+    assert "cannot be written down" in caplog.text
+    assert wait(service, service.submit(request_for())["id"])["status"] == "done"
+
+
+def test_a_failed_sweep_is_written_to_the_log(
+    start: Starter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise OutputError("the disk is broken")
+
+    monkeypatch.setattr(service_module, "SWEEP_S", 0.05)
+    monkeypatch.setattr(service_module, "sweep", lambda *arguments: None)
+    start()
+    monkeypatch.setattr(service_module, "sweep", fail)
+    until(lambda: "the disk is broken" in caplog.text)
+
+
+def test_a_cancelled_job_of_an_earlier_server_has_no_error(start: Starter) -> None:
+    service = start()
+    job = service.submit(request_for("slow"))
+    wait(service, job["id"], "running")
+    document = {**service.find(job["id"]).as_document(), "cancel_requested": True}
+    service.stop()
+    again = Service(service.settings)
+    again._store.put(document)
+    again.stop()
+    ended = start().get(job["id"])
+    assert (ended["status"], ended["error"]) == ("cancelled", None)
 
 
 def test_an_idle_worker_is_ended_and_comes_back_with_the_next_job(start: Starter) -> None:
