@@ -1,4 +1,4 @@
-"""Which model a name means on this machine. Looks for files and loads nothing, so that it is quick to ask."""
+"""Which models a name means on this machine. Looks for files and loads nothing, so that it is quick to ask."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from pathlib import Path
 
 from hy3dgen import text2image
 from hy3dgen.weights import inventory
+from hy3dgen.weights.locate import find_folder
 
 BUILT_IN = "nano"
 # 'auto' takes the first of these that is on this machine; it never downloads.
 AUTO_ORDER = ("2", "2-fast", "2-turbo", "2.1", "2mini", "2mini-fast", "2mini-turbo")
 AUTO_ORDER_MANY_VIEWS = ("2mv", "2mv-fast", "2mv-turbo")
+PAINTED = ("paint", "paint-turbo")
+SMALL = "paint-nano"
+"""The package's own paint model: it works beside the projected picture and needs no delight model."""
 
 
 def how_to_get_words() -> str | None:
@@ -24,3 +28,17 @@ def choose(model: str, *, many_views: bool = False) -> str:
         return str(Path(model).expanduser()) if model.startswith("~") else model
     order = (*AUTO_ORDER_MANY_VIEWS, *AUTO_ORDER) if many_views else AUTO_ORDER
     return next((name for name in order if inventory.is_here(name)), BUILT_IN)
+
+
+def colour_models(texture: str, *, delight: bool) -> tuple[str, ...]:
+    """The catalogue's names of the models that this way of colouring uses."""
+    if texture == SMALL:
+        return (SMALL,)
+    if texture not in PAINTED:
+        return ()
+    return (texture, "delight") if delight else (texture,)
+
+
+def is_here(texture: str, *, delight: bool) -> bool:
+    """Whether this way of colouring works without a download."""
+    return all(find_folder(name) is not None for name in colour_models(texture, delight=delight))

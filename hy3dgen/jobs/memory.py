@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from hy3dgen.errors import UsageError
+from hy3dgen.jobs.choice import PAINTED
 from hy3dgen.jobs.options import JobOptions
-from hy3dgen.jobs.texture import PAINTED
 from hy3dgen.runtime.costs import PaintWork, ShapeWork, Work, known_sizes, stage_costs
 from hy3dgen.runtime.device import CPU, CUDA
 from hy3dgen.runtime.machine import ceiling_bytes, enforce, gib, machine_of, make_machine

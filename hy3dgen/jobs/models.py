@@ -13,7 +13,7 @@ import torch
 
 from hy3dgen.images.matting import Nets
 from hy3dgen.jobs import memory, texture
-from hy3dgen.jobs.choice import BUILT_IN, choose
+from hy3dgen.jobs.choice import BUILT_IN, choose, is_here
 from hy3dgen.jobs.options import JobOptions, with_scenario
 from hy3dgen.reports.run import WeightFile
 from hy3dgen.runtime.attention import resolve_backend
@@ -241,7 +241,7 @@ def filled(options: JobOptions, entry: CatalogueEntry | None) -> JobOptions:
     if options.texture != "auto":
         return options
     # Official texture weights that are not here are not worth stopping for when nobody asked for them.
-    here = texture.is_here(defaults.texture, delight=options.delight)
+    here = is_here(defaults.texture, delight=options.delight)
     return options.with_(texture=defaults.texture if here else "project")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from hy3dgen.jobs.choice import PAINTED
 from hy3dgen.jobs.options import JobOptions
-from hy3dgen.jobs.texture import PAINTED
 from hy3dgen.runtime.device import CUDA
 from hy3dgen.runtime.stages import Decision, StageRecord
 

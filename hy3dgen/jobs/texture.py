@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 
 from hy3dgen.errors import WeightsNotFoundError
+from hy3dgen.jobs.choice import PAINTED, SMALL
+from hy3dgen.jobs.choice import colour_models as _models
 from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.task import VIEW_AZIMUTHS_DEG
 from hy3dgen.meshes.mesh import Mesh
@@ -31,9 +33,6 @@ Coverage = Mapping[str, float]
 MEASURED_PX = 1024
 LEAST_COVERAGE = 0.005  # a few texels; maps of one point come from tools that colour by material
 MUCH_OVERLAP = 0.05
-PAINTED = ("paint", "paint-turbo")
-SMALL = "paint-nano"
-"""The package's own paint model: it works beside the projected picture and needs no delight model."""
 WEIGHT_ENDINGS = (".safetensors", ".bin")
 
 
@@ -58,20 +57,6 @@ def ensure_available(options: JobOptions, download: DownloadOptions | None = Non
             whose = "the package's own" if name == SMALL else "the official"
             what = f"--texture {options.texture} needs {whose} texture weights"
             raise WeightsNotFoundError(f"{what}; --texture project needs none. {error}") from error
-
-
-def is_here(texture: str, *, delight: bool) -> bool:
-    """Whether this way of colouring works without a download."""
-    return all(find_folder(name) is not None for name in _models(texture, delight=delight))
-
-
-def _models(texture: str, *, delight: bool) -> tuple[str, ...]:
-    """The catalogue's names of the models that this way of colouring uses."""
-    if texture == SMALL:
-        return (SMALL,)
-    if texture not in PAINTED:
-        return ()
-    return (texture, "delight") if delight else (texture,)
 
 
 def weight_paths(options: JobOptions) -> dict[str, Path]:

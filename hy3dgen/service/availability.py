@@ -11,15 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hy3dgen.jobs.choice import choose, how_to_get_words
+from hy3dgen.jobs.choice import PAINTED, SMALL, choose, colour_models, how_to_get_words, is_here
 from hy3dgen.service.problems import FEATURE_UNAVAILABLE, ServiceError
 from hy3dgen.service.settings import RunnerSettings
 from hy3dgen.weights import catalogue, inventory
 from hy3dgen.weights.locate import find_folder
 
 LOOK_AGAIN_S = 30.0
-PAINTED = ("paint", "paint-turbo")  # with a delight model
-SMALL = "paint-nano"
+NO_TEXTURE = "this server was started without texture and makes bare shapes"
 
 
 class Availability:
@@ -47,8 +46,8 @@ class Availability:
             raise ServiceError(FEATURE_UNAVAILABLE, f"there is no model '{model[:80]}' on this server; it has {names}")
         if model != "auto" and not here[model]:
             raise ServiceError(FEATURE_UNAVAILABLE, f"the model '{model}' is not on this server; {_command(model)}")
-        why = next((entry["why"] for entry in facts["textures"] if entry["name"] == texture), None)
-        if why is not None and (delight or find_folder(texture) is None):
+        why = self._why_not_coloured(texture, delight=delight)
+        if why is not None:
             raise ServiceError(FEATURE_UNAVAILABLE, f"texture '{texture}': {why}")
         if from_words and not facts["features"]["text2image"]:
             raise ServiceError(FEATURE_UNAVAILABLE, facts["why_not"]["text2image"])
@@ -69,21 +68,26 @@ class Availability:
         features |= {"texture": self._settings.enable_texture, "text2image": words is None}
         why_not = {} if words is None else {"text2image": words}
         if not self._settings.enable_texture:
-            why_not["texture"] = "this server was started without texture and makes bare shapes"
+            why_not["texture"] = NO_TEXTURE
         return {"model": own, "models": models, "textures": textures, "features": features, "why_not": why_not}
 
     def _texture(self, name: str) -> dict[str, Any]:
-        why = None
-        if name != "none" and not self._settings.enable_texture:
-            why = "this server was started without texture and makes bare shapes"
-        elif name in PAINTED:
-            missing = [part for part in (name, "delight") if find_folder(part) is None]
-            if missing:
-                commands = " and ".join(f"python -m hy3dgen weights get {part}" for part in missing)
-                why = f"its weights are not on this server; its owner can get them with: {commands}"
-        elif name == SMALL and find_folder(SMALL) is None:
-            why = "its weights are not in this installation; project needs none"
+        why = self._why_not_coloured(name, delight=True)
         return {"name": name, "here": why is None, "why": why}
+
+    def _why_not_coloured(self, texture: str, *, delight: bool) -> str | None:
+        """Why this server cannot colour in this way; None when it can, as it always can with 'auto' and 'none'."""
+        if texture in ("auto", "none"):
+            return None
+        if not self._settings.enable_texture:
+            return NO_TEXTURE
+        if is_here(texture, delight=delight):
+            return None
+        if texture == SMALL:
+            return "its weights are not in this installation; project needs none"
+        missing = [name for name in colour_models(texture, delight=delight) if find_folder(name) is None]
+        commands = " and ".join(f"python -m hy3dgen weights get {name}" for name in missing)
+        return f"its weights are not on this server; its owner can get them with: {commands}"
 
     def _why_no_words(self) -> str | None:
         if not self._settings.text2image:
