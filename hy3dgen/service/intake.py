@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hy3dgen.jobs.options import CHOICES
+from hy3dgen.jobs.output import MESH_SUFFIXES
 from hy3dgen.service.availability import Availability
 from hy3dgen.service.checks import MAX_GIVEN_FACES, Checker
 from hy3dgen.service.estimates import fingerprint_of
 from hy3dgen.service.job import Input, Job, kind_of, new_id
 from hy3dgen.service.requests import (
-    MESH_SUFFIXES,
     OPTIONS,
     JobRequest,
     checked_formats,

@@ -12,7 +12,6 @@ from typing import Any, Literal
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 KindOfJob = Literal["picture", "views", "text", "mesh"]
 FINAL = ("done", "failed", "cancelled")
-STATUSES = ("queued", "running", *FINAL)
 
 
 def new_id() -> str:

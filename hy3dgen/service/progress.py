@@ -53,33 +53,27 @@ class Progress:
         self._memory: dict[str, Any] = {}
         self._started = time.monotonic()
 
-    def update(self, message: Mapping[str, Any]) -> bool:
-        """Take in what the worker says of a stage. Returns whether a stage has begun or ended.
+    def update(self, message: Mapping[str, Any]) -> None:
+        """Take in what the worker says of a stage.
 
         message: 'run' (number of the stage record), 'name', 'finished', 'seconds', 'steps', 'total', 'unit',
         'peak_device_mb', 'levers', 'warnings', 'memory'. A stage that is opened more than once is shown as one.
         """
         name = message["name"]
         if name not in STAGE_NAMES:
-            return False
+            return
         runs = self._runs.setdefault(name, {})
-        before = runs.get(message["run"])
         runs[message["run"]] = dict(message)
         self._memory = dict(message.get("memory") or self._memory)
         stage = self._stages.get(name)
         if stage is None:
             stage = self._insert(name)
         self._fill(stage, list(runs.values()))
-        return before is None or bool(message["finished"]) != bool(before["finished"])
 
     def finish(self) -> None:
         """What has not come by now does not come."""
         for stage in self._stages.values():
             stage["status"] = "done" if stage["status"] in ("done", "running") else "skipped"
-
-    def seconds(self) -> dict[str, float]:
-        """Seconds of each stage, for the estimates of later jobs."""
-        return {name: stage["seconds"] for name, stage in self._stages.items() if stage["status"] != "waiting"}
 
     def snapshot(self) -> dict[str, Any]:
         """The progress as clients see it."""

@@ -9,11 +9,11 @@ from typing import Any
 from hy3dgen.errors import UsageError
 from hy3dgen.jobs.options import JobOptions, options_from
 from hy3dgen.jobs.output import safe_stem
+from hy3dgen.jobs.task import VIEW_AZIMUTHS_DEG
 from hy3dgen.service.problems import BAD_REQUEST, ServiceError, in_fields
-from hy3dgen.service.settings import FORMATS, OPTION_LIMITS, VIEWS, Limits, RunnerSettings
+from hy3dgen.service.settings import FORMATS, OPTION_LIMITS, Limits, RunnerSettings
 
 LONGEST_NAME = 80
-MESH_SUFFIXES = (".glb", ".obj", ".ply", ".stl")
 # Where, with what and whether over a network it runs is the server's business.
 OPTIONS = (
     "model", "texture", "steps", "guidance", "octree_resolution", "decoder", "faces", "texture_size", "seed",
@@ -51,7 +51,7 @@ def blame(fields: str, detail: str) -> ServiceError:
 def ensure_inputs(request: JobRequest, limits: Limits) -> None:
     """Raise ServiceError when the inputs do not make a job."""
     roles = [upload.role for upload in request.uploads]
-    views = [role for role in roles if role in VIEWS]
+    views = [role for role in roles if role in VIEW_AZIMUTHS_DEG]
     if request.text is not None and not request.text.strip():
         raise blame("text", "text is empty; say in a few words what to make")
     if request.text is not None and len(request.text) > limits.text_characters:

@@ -6,24 +6,23 @@ Imports torch, so the server itself never imports this module.
 from __future__ import annotations
 
 import io
-import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image
 
 from hy3dgen.errors import UsageError
 from hy3dgen.jobs.memory import Ceiling
 from hy3dgen.jobs.models import Models
 from hy3dgen.jobs.options import JobOptions, options_from
 from hy3dgen.jobs.output import Target
-from hy3dgen.jobs.result import Result
+from hy3dgen.jobs.result import Result, encode_picture, encode_result
 from hy3dgen.jobs.run import Surroundings, options_for, run_task
-from hy3dgen.jobs.task import Task
+from hy3dgen.jobs.task import VIEW_AZIMUTHS_DEG, Task
 from hy3dgen.meshes.io import encode_mesh, read_mesh
 from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.reports.run import as_json
@@ -34,7 +33,7 @@ from hy3dgen.runtime.memory import GIB, MIB, held_bytes, host_bytes, release_cac
 from hy3dgen.runtime.stages import CancelEvent, StageRecord
 from hy3dgen.service.order import Order
 from hy3dgen.service.progress import expected_stages
-from hy3dgen.service.settings import VIEWS, RunnerSettings
+from hy3dgen.service.settings import RunnerSettings
 
 Tell = Callable[[str, Any], None]
 MEDIA_TYPES = {"glb": "model/gltf-binary", "obj": "application/zip", "ply": "model/ply", "stl": "model/stl"}
@@ -85,9 +84,7 @@ class JobRunner:
             on_shape=lambda mesh: _show_shape(mesh, task.name, files, tell),
         )
         result = run_task(task, models, Target(files / "result.glb", files / "preview.png", None), around)
-        outcome = _finish(result, order, options, files)
-        shutil.rmtree(folder / "keep", ignore_errors=True)
-        return outcome
+        return _finish(result, order, options, files)
 
     def _models_for(self, order: Order, task: Task) -> Models:
         options = _options(order, self.settings)
@@ -168,11 +165,11 @@ def _task(order: Order, inputs: Path) -> Task:
         path = inputs / entry.file
         if entry.role == "mesh":
             mesh = read_mesh(path)
-        elif entry.role in VIEWS:
+        elif entry.role in VIEW_AZIMUTHS_DEG:
             pictures[entry.role] = path.read_bytes()
         else:
             raise UsageError(f"unknown input '{entry.role}'")
-    ordered = {view: pictures[view] for view in VIEWS if view in pictures}
+    ordered = {view: pictures[view] for view in VIEW_AZIMUTHS_DEG if view in pictures}
     return Task(name=order.name, pictures=ordered, mesh=mesh, prompt=order.text)
 
 
@@ -202,7 +199,7 @@ def _finish(result: Result, order: Order, options: JobOptions, files: Path) -> d
             written[kind] = _encode(result, order.name, kind, options)
             write_atomic(files / f"result{ENDINGS[kind]}", written[kind])
     for view, cutout in result.cutouts.items():
-        write_atomic(files / f"cutout_{view}.png", _png(cutout))
+        write_atomic(files / f"cutout_{view}.png", encode_picture(np.asarray(cutout)))
     report = _public_report(result.report)
     write_atomic(files / "report.json", as_json(report))
     mesh, plan = report["mesh"], report["plan"] or {}
@@ -223,17 +220,9 @@ def _finish(result: Result, order: Order, options: JobOptions, files: Path) -> d
 
 def _encode(result: Result, name: str, kind: str, options: JobOptions) -> bytes:
     """The mesh in another format; the several files of an OBJ as a zip."""
-    files = encode_mesh(
-        result.mesh,
-        f"{name}.{kind}",
-        extras=dict(result.facts),
-        units=options.units,
-        up=options.up,
-        origin=options.origin or "centre",
-    )
-    if kind != "obj":
-        return files[f"{name}.{kind}"]
-    return _pack(files)
+    target = Target(Path(f"{name}.{kind}"), None, None)
+    files = {path.name: content for path, (_, content) in encode_result(result, options, target, name).items()}
+    return _pack(files) if kind == "obj" else files[target.mesh.name]
 
 
 def _pack(files: Mapping[str, bytes]) -> bytes:
@@ -262,9 +251,3 @@ def _public_report(report: Mapping[str, Any]) -> dict[str, Any]:
     model = str(report["model"])
     model = Path(model).name if Path(model).is_absolute() else model
     return {**report, "outputs": outputs, "model": model, "options": {**report["options"], "model": model}}
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

@@ -9,7 +9,6 @@ from typing import Any
 
 MIB, GIB = 1 << 20, 1 << 30
 FORMATS = ("glb", "obj", "ply", "stl")
-VIEWS = ("front", "left", "back", "right")
 
 # What a stranger may ask of a server, narrower than what jobs.options allows its owner: (least, most).
 OPTION_LIMITS: dict[str, tuple[float, float]] = {

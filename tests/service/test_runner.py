@@ -14,6 +14,7 @@ import torch
 import trimesh
 from PIL import Image
 
+from hy3dgen.images.mark import is_marked
 from hy3dgen.service.settings import ServiceSettings
 from tests.service.conftest import Client, serving, until
 from tests.service.test_rest import events
@@ -55,7 +56,7 @@ def test_every_format_opens_and_shows_the_same_object(nano: Client, made: dict[s
     assert max(extents["glb"]) > 50, "centimetres"
 
 
-def test_what_is_shown_on_the_way(nano: Client, made: dict[str, Any]) -> None:
+def test_what_is_shown_on_the_way(nano: Client, made: dict[str, Any], tmp_path: Path) -> None:
     names = [event for event, _, _ in made["seen"]]
     stages = [stage["name"] for stage in made["progress"]["stages"] if stage["status"] == "done"]
     assert stages[:7] == ["cutout", "load", "condition", "denoise", "decode", "extract", "clean"]
@@ -68,7 +69,10 @@ def test_what_is_shown_on_the_way(nano: Client, made: dict[str, Any]) -> None:
     assert len(next(iter(shape.geometry.values())).faces) == made["result"]["statistics"]["faces"]
     assert made["progress"]["memory"]["host_mb"] > 100
     assert Image.open(io.BytesIO(nano("GET", made["links"]["preview"]).content)).format == "PNG"
-    assert Image.open(io.BytesIO(nano("GET", made["links"]["cutout"]).content)).mode == "RGBA"
+    cutout = nano("GET", made["links"]["cutout"]).content
+    assert Image.open(io.BytesIO(cutout)).mode == "RGBA"
+    (tmp_path / "cutout.png").write_bytes(cutout)
+    assert is_marked(tmp_path / "cutout.png"), "a later batch does not take it for an input"
 
 
 def test_the_report_is_the_one_of_the_scripts_without_the_servers_folders(nano: Client, made: dict[str, Any]) -> None:

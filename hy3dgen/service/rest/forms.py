@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from hy3dgen.jobs.output import MESH_SUFFIXES
 from hy3dgen.service.problems import BAD_MESH, ServiceError
-from hy3dgen.service.requests import MESH_SUFFIXES, OPTIONS, JobRequest, Upload
+from hy3dgen.service.requests import OPTIONS, JobRequest, Upload
 from hy3dgen.service.settings import FORMATS, OPTION_LIMITS
 
 

@@ -117,7 +117,7 @@ def _add_jobs(router: APIRouter, service: Service, uploads: Uploads) -> None:
     )
     async def watch_job(id: str, last_event_id: Annotated[str | None, Header()] = None) -> Response:
         """Server-sent events, each with the whole state."""
-        job = service.get(id)
+        job = await anyio.to_thread.run_sync(service.get, id)
         if last_event_id == "end" and job["finished_at"] is not None:
             return Response(status_code=204)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
