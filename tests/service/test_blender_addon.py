@@ -74,7 +74,7 @@ def test_errors_are_the_server_s_sentences(addon: Any, server: Client) -> None:
     crashed = follow(addon, server.base, "crash")
     until(lambda: refused.is_over and crashed.is_over)
     assert "picture" in refused.error
-    assert "ended" in crashed.error or "died" in crashed.error
+    assert "exit code 3" in crashed.error
     gone = follow(addon, "http://127.0.0.1:9", "quick")
     until(lambda: gone.is_over)
     assert "python api_server.py" in gone.error

@@ -101,7 +101,7 @@ def test_text_chunks_that_unpack_to_gigabytes(server: Client) -> None:
     packed = zlib.compress(b"\0" * 50_000_000, 9)
     chunk = png_chunk(b"zTXt", b"Comment\0\0" + packed)
     answer = server.make(picture=png_of(16, 16, zlib.compress(b"\0" * 17 * 16), chunk))
-    assert answer.status_code in (202, 422)
+    is_problem(answer, 422, "bad-picture")
 
 
 def test_a_zip_of_death_is_nowhere_unpacked(server: Client) -> None:
@@ -149,9 +149,9 @@ def test_no_address_is_fetched(server: Client) -> None:
         with_texture["meshes"] = [{"primitives": [{"attributes": {"POSITION": 0}, "material": 0}]}]
         corners = struct.pack("<9f", 0, 0, 0, 1, 0, 0, 0, 1, 0)
         files["mesh"] = ("m.glb", glb_of(with_texture, corners))
-        assert server("POST", "/v1/jobs", files=files).status_code in (202, 422)
+        assert server("POST", "/v1/jobs", files=files).status_code == 202
         for value in (address, f"data:text/uri-list,{address}"):
-            assert server("POST", "/generate", json={"image": value}).status_code in (400, 422)
+            is_problem(server("POST", "/generate", json={"image": value}), 400, "malformed")
     finally:
         trap.shutdown()
         thread.join()
@@ -174,21 +174,20 @@ def test_names_never_become_paths(server: Client, tmp_path: Path) -> None:
     for name in ("../../evil", "/etc/evil", "C:\\evil", "a\0b", "...", "\u202egnp.exe", "x" * 300, "nul"):
         files = {"image": (name + ".png", PICTURE)}
         answer = server("POST", "/v1/jobs", files=files, data={"name": name})
-        assert answer.status_code in (202, 422), answer.text
-        if answer.status_code == 202:
-            job = server.wait(answer.json()["id"])
-            assert not set(job["name"]) & set('/\\:*?"<>|\0')
-            assert len(job["name"]) <= 80
+        assert answer.status_code == 202, answer.text
+        job = server.wait(answer.json()["id"])
+        assert not set(job["name"]) & set('/\\:*?"<>|\0')
+        assert len(job["name"]) <= 80
     assert {p for p in root.parent.iterdir()} == before
     for part in ("..%2f..%2fjobs.sqlite", "..", "%2e%2e%2f", "0" * 32, "x" * 5000):
         assert server("GET", f"/v1/jobs/{part}/result").status_code == 404
         assert server("GET", f"/status/{part}").status_code == 404
-        assert server("DELETE", f"/v1/jobs/{part}").status_code in (404, 405)
+        assert server("DELETE", f"/v1/jobs/{part}").status_code == 404
     assert server("GET", "/v1/jobs?before=' OR 1=1 --").json()["jobs"] == []
 
 
 def test_a_name_is_harmless_and_never_empty() -> None:
-    assert checked_name("../../evil") == ".._.._evil".strip(" .") or "/" not in checked_name("../../evil")
+    assert checked_name("../../evil") == "_.._evil"
     assert checked_name("\n\t ") == "mesh"
     assert checked_name(None, "a red toy car with big wheels and more") == "a_red_toy_car_with_big"
     assert checked_name("...") == "mesh"
@@ -216,7 +215,7 @@ def test_many_fields_and_deep_json_are_refused(server: Client) -> None:
     is_problem(server("POST", "/v1/jobs", data={f"f{n}": "x" for n in range(2000)}), 400, "malformed")
     deep = "[" * 100_000 + "]" * 100_000
     answer = server("POST", "/generate", data=deep, headers={"Content-Type": "application/json"})
-    assert answer.status_code in (400, 422)
+    is_problem(answer, 400, "malformed")
     assert server("POST", "/generate", json={"image": 5}).status_code == 422
     assert server("POST", "/generate", json=[1, 2]).status_code == 422
     is_problem(server("POST", "/generate", json={"image": "%%%"}), 400, "malformed")

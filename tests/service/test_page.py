@@ -67,6 +67,19 @@ def test_nothing_comes_from_elsewhere() -> None:
     assert not re.search(r"<script(?![^>]*src=)|\son\w+=", (PAGE / "index.html").read_text(encoding="utf-8"))
 
 
+def test_the_page_itself_forbids_what_comes_from_elsewhere() -> None:
+    text = (PAGE / "index.html").read_text(encoding="utf-8")
+    [policy] = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', text)
+    assert text.index(policy) < min(text.index("<script"), text.index("<link")), "it holds for what follows"
+    rules = {name: set(sources) for name, *sources in (rule.split() for rule in policy.split(";"))}
+    assert rules["default-src"] == {"'self'"}
+    assert rules["script-src"] == {"'self'", "'wasm-unsafe-eval'"}
+    assert rules["connect-src"] == {"'self'", "blob:", "data:"}
+    assert rules["object-src"] == rules["base-uri"] == rules["form-action"] == {"'none'"}
+    local = {"'self'", "'none'", "'unsafe-inline'", "'wasm-unsafe-eval'", "blob:", "data:"}
+    assert set().union(*rules.values()) <= local
+
+
 def test_the_viewer_is_the_file_that_the_notice_names() -> None:
     viewer = (PAGE / "vendor" / "model-viewer.min.js").read_bytes()
     assert hashlib.sha256(viewer).hexdigest() in (ROOT / "NOTICE").read_text(encoding="utf-8")
@@ -131,7 +144,7 @@ def test_the_reference_s_flags_are_taken(served: Seen, tmp_path: Path) -> None:
 def test_subfolder_and_defaults(served: Seen) -> None:
     assert gradio_app.main([]) == 0
     assert (served["port"], served["decoder"], served["settings"].runner.enable_texture) == (8080, None, True)
-    assert gradio_app.main(["--subfolder", "x", "--model_path", "no/such"]) != 0  # refused before anything loads
+    assert gradio_app.main(["--subfolder", "x", "--model_path", "no/such"]) == 4  # refused before anything loads
 
 
 def test_contradicting_flags_are_refused(served: Seen) -> None:

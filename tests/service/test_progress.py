@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from types import SimpleNamespace
+
+import pytest
+
+from hy3dgen.service import worker
 from hy3dgen.service.estimates import Estimates
 from hy3dgen.service.progress import Progress, expected_stages
 from tests.service.stand_ins import stage
@@ -75,3 +81,21 @@ def test_estimates_come_from_the_nearest_kind_that_was_seen() -> None:
     assert estimates.seconds("picture/nano/paint") == 7, "the median of what is alike"
     assert estimates.seconds("mesh/nano/paint") is None
     assert estimates.stages("picture/nano/project") == {"bake": 1.0}
+
+
+def test_steps_are_told_at_most_four_times_a_second_and_ends_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, sent = 0.0, []
+    monkeypatch.setattr(worker, "time", SimpleNamespace(monotonic=lambda: now))
+    voice = worker._Voice(SimpleNamespace(send=lambda message: sent.append((now, message[1]))))  # type: ignore[arg-type]
+    for step in range(1000):
+        now = step * 0.01
+        voice("stage", stage(1, "denoise", steps=step, total=1000))
+    voice("stage", stage(1, "denoise", finished=True, steps=1000, total=1000))
+    voice("stage", stage(2, "decode"))
+    times = [at for at, content in sent if content["name"] == "denoise" and not content["finished"]]
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 0.25
+    assert 35 <= len(times) <= 40, "ten seconds"
+    assert [(content["name"], content["finished"]) for _, content in sent[-2:]] == [
+        ("denoise", True),
+        ("decode", False),
+    ]

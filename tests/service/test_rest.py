@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
+import anyio
 import numpy as np
 import pytest
 import requests
 from PIL import Image
 
+from hy3dgen.service.rest import v1
 from hy3dgen.service.rest.guard import Access
 from hy3dgen.service.settings import Limits, RunnerSettings
 from tests.service.conftest import PICTURE, Client, picture_bytes, serving, settings_for, until
@@ -61,7 +65,7 @@ def test_a_job_from_upload_to_download(server: Client) -> None:
         assert download.status_code == 200
         assert len(download.content) == entry["bytes"]
         assert download.headers["X-Content-Type-Options"] == "nosniff"
-    assert 'filename="tea%20pot.glb"' in download.headers["Content-Disposition"] or "tea%20pot" in str(download.headers)
+    assert download.headers["Content-Disposition"] == "attachment; filename*=utf-8''tea%20pot.stl"
     for part, kind in {"mesh": "model/gltf-binary", "preview": "image/png", "cutout": "image/png"}.items():
         assert server("GET", done["links"][part]).headers["Content-Type"] == kind
     assert server("GET", done["links"]["report"]).json() == {"schema": 1}
@@ -87,6 +91,28 @@ def test_events_tell_the_whole_story(server: Client) -> None:
     assert server("GET", f"/v1/jobs/{job}/events", headers={"Last-Event-ID": "end"}).status_code == 204
     again = list(events(server, job))
     assert [event for event, _, _ in again] == ["job", "mesh", "end"]
+
+
+def test_a_silent_stream_says_every_15_s_that_it_lives() -> None:
+    """Proxies close a connection on which nothing comes."""
+    passed_s, quiet = 0.0, [True] * 20 + [False] + [True] * 29
+
+    async def following(timeout_s: float) -> list[tuple[int, str, Any]]:
+        nonlocal passed_s
+        passed_s += timeout_s
+        return [] if quiet.pop(0) else [(1, "progress", {})]
+
+    subscription = SimpleNamespace(next=following)
+    service = SimpleNamespace(
+        bus=SimpleNamespace(listening=lambda job: contextlib.nullcontext(subscription)),
+        get=lambda job: {"mesh_ready": False, "finished_at": None},
+        is_stopping=lambda: not quiet,
+    )
+
+    async def comments_at() -> list[float]:
+        return [passed_s async for text in v1._events(service, "job") if text.startswith(":")]  # type: ignore[arg-type]
+
+    assert anyio.run(comments_at) == [15.0, 36.0], "every 15 s since the last word"
 
 
 def test_the_shape_can_be_fetched_while_the_job_runs_and_the_rest_not_yet(server: Client) -> None:
