@@ -110,7 +110,11 @@ def test_the_next_job_takes_over_the_networks_that_fit() -> None:
 def test_the_background_network_is_kept_for_the_next_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Services and Ray workers opened it again for every picture: only the serial batch kept it."""
     opened: list[Path] = []
-    monkeypatch.setattr(matting, "_open_session", lambda path, *, gpu: opened.append(path))
+
+    def open_session(path: Path, *, gpu: bool) -> None:
+        opened.append(path)
+
+    monkeypatch.setattr(matting, "_open_session", open_session)
     monkeypatch.setenv("U2NET_HOME", str(tmp_path))
     net = tmp_path / "u2netp.onnx"
     net.write_bytes(b"")
