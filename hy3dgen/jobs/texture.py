@@ -5,7 +5,7 @@ The one door through which a texture model enters a job.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from hy3dgen.runtime.device import CPU
 from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.plan import StagePlan
 from hy3dgen.runtime.stages import stage
+from hy3dgen.texgen.config import Recall
 from hy3dgen.texgen.files import EMPTY_PROMPT
 from hy3dgen.weights.download import DownloadOptions
 from hy3dgen.weights.locate import find_folder, locate_folder
 
-Recall = Callable[[str, Callable[[], list[Image.Image]]], list[Image.Image]]
 Coverage = Mapping[str, float]
 MEASURED_PX = 1024
 LEAST_COVERAGE = 0.005  # a few texels; maps of one point come from tools that colour by material
@@ -125,7 +125,7 @@ def colour(
     """The mesh with a texture from the pictures, and the shares of its texels that were seen, blended and filled.
 
     mesh: with UVs; views: RGBA by view name; settings: fields of the paint pipeline's config
-    recall: keeps the paint pipeline's pictures, 'delighted' and 'views', and brings them back
+    recall: keeps pictures of the paint models, 'views' and of official ones 'delighted', and brings them back
     Opens the stages 'maps', 'bake' and 'fill'; painting also 'load' and 'views', with official models 'delight'.
     """
     if options.texture in PAINTED:
@@ -170,6 +170,8 @@ def colour(
                 seed=options.seed,
                 device=device,
                 dtype=place.dtype,
+                offline=options.offline or None,
+                recall=recall,
             )
 
         result = project(None) if place.engine is None else place.engine.attempts("bake", project)
