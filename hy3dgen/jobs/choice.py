@@ -6,8 +6,8 @@ from pathlib import Path
 
 from hy3dgen import text2image
 from hy3dgen.weights import inventory
+from hy3dgen.weights.catalogue import BUILT_IN
 
-BUILT_IN = "nano"
 # 'auto' takes the first of these that is on this machine; it never downloads.
 AUTO_ORDER = ("2", "2-fast", "2-turbo", "2.1", "2mini", "2mini-fast", "2mini-turbo")
 AUTO_ORDER_MANY_VIEWS = ("2mv", "2mv-fast", "2mv-turbo")

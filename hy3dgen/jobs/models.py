@@ -13,7 +13,7 @@ import torch
 
 from hy3dgen.images.matting import Nets
 from hy3dgen.jobs import memory, texture
-from hy3dgen.jobs.choice import BUILT_IN, choose
+from hy3dgen.jobs.choice import choose
 from hy3dgen.jobs.options import JobOptions, with_scenario
 from hy3dgen.reports.run import WeightFile
 from hy3dgen.runtime.attention import resolve_backend
@@ -28,7 +28,7 @@ from hy3dgen.runtime.plan import Plan
 from hy3dgen.runtime.stages import StageRecord, stage
 from hy3dgen.shapegen.pipelines import Hunyuan3DDiTFlowMatchingPipeline
 from hy3dgen.weights import catalogue
-from hy3dgen.weights.catalogue import CatalogueEntry, Defaults
+from hy3dgen.weights.catalogue import BUILT_IN, CatalogueEntry, Defaults
 from hy3dgen.weights.download import DownloadOptions
 from hy3dgen.weights.locate import FoundModel, find_model, is_offline, locate_model
 

@@ -24,6 +24,7 @@ from hy3dgen.runtime.plan import StagePlan
 from hy3dgen.runtime.stages import stage
 from hy3dgen.texgen.config import Recall
 from hy3dgen.texgen.files import EMPTY_PROMPT
+from hy3dgen.weights.catalogue import BUILT_IN_PAINT
 from hy3dgen.weights.download import DownloadOptions
 from hy3dgen.weights.locate import find_folder, locate_folder
 
@@ -32,8 +33,6 @@ MEASURED_PX = 1024
 LEAST_COVERAGE = 0.005  # a few texels; maps of one point come from tools that colour by material
 MUCH_OVERLAP = 0.05
 PAINTED = ("paint", "paint-turbo")
-SMALL = "paint-nano"
-"""The package's own paint model: it works beside the projected picture and needs no delight model."""
 WEIGHT_ENDINGS = (".safetensors", ".bin")
 
 
@@ -55,7 +54,7 @@ def ensure_available(options: JobOptions, download: DownloadOptions | None = Non
         try:
             locate_folder(name, offline=options.offline or None, download=download)
         except WeightsNotFoundError as error:
-            whose = "the package's own" if name == SMALL else "the official"
+            whose = "the package's own" if name == BUILT_IN_PAINT else "the official"
             what = f"--texture {options.texture} needs {whose} texture weights"
             raise WeightsNotFoundError(f"{what}; --texture project needs none. {error}") from error
 
@@ -67,8 +66,8 @@ def is_here(texture: str, *, delight: bool) -> bool:
 
 def _models(texture: str, *, delight: bool) -> tuple[str, ...]:
     """The catalogue's names of the models that this way of colouring uses."""
-    if texture == SMALL:
-        return (SMALL,)
+    if texture == BUILT_IN_PAINT:  # works beside the projected picture and needs no delight model
+        return (BUILT_IN_PAINT,)
     if texture not in PAINTED:
         return ()
     return (texture, "delight") if delight else (texture,)
@@ -156,7 +155,7 @@ def colour(
 
         def project(plan: StagePlan | None) -> Projection:
             device = torch.device(CPU) if plan is not None and plan.on_host else place.device
-            if options.texture != SMALL:
+            if options.texture != BUILT_IN_PAINT:
                 # Several views are at the level that multiview asks for; one picture may come from anywhere above.
                 alone = len(pictures) == 1
                 size = options.texture_size

@@ -15,11 +15,11 @@ from hy3dgen.jobs.choice import choose, how_to_get_words
 from hy3dgen.service.problems import FEATURE_UNAVAILABLE, ServiceError
 from hy3dgen.service.settings import RunnerSettings
 from hy3dgen.weights import catalogue, inventory
+from hy3dgen.weights.catalogue import BUILT_IN_PAINT
 from hy3dgen.weights.locate import find_folder
 
 LOOK_AGAIN_S = 30.0
 PAINTED = ("paint", "paint-turbo")  # with a delight model
-SMALL = "paint-nano"
 
 
 class Availability:
@@ -63,7 +63,7 @@ class Availability:
         own = self.own_model()
         if own not in [model["name"] for model in models]:
             models.insert(0, _unknown_model(own))
-        textures = [self._texture(name) for name in ("project", SMALL, *PAINTED, "none")]
+        textures = [self._texture(name) for name in ("project", BUILT_IN_PAINT, *PAINTED, "none")]
         words = self._why_no_words()
         features = {"picture": True, "views": True, "mesh": True}
         features |= {"texture": self._settings.enable_texture, "text2image": words is None}
@@ -81,7 +81,7 @@ class Availability:
             if missing:
                 commands = " and ".join(f"python -m hy3dgen weights get {part}" for part in missing)
                 why = f"its weights are not on this server; its owner can get them with: {commands}"
-        elif name == SMALL and find_folder(SMALL) is None:
+        elif name == BUILT_IN_PAINT and find_folder(BUILT_IN_PAINT) is None:
             why = "its weights are not in this installation; project needs none"
         return {"name": name, "here": why is None, "why": why}
 

@@ -28,7 +28,7 @@ from hy3dgen.runtime.device import pick_device
 from hy3dgen.runtime.stages import stage
 from hy3dgen.runtime.stages import steps as counted
 from hy3dgen.texgen.config import VIEWS_DEG, Recall, make_anew
-from hy3dgen.texgen.locating import BUILT_IN_PAINT, configured
+from hy3dgen.texgen.locating import configured
 from hy3dgen.texgen.projection import (
     PictureView,
     Projection,
@@ -40,6 +40,7 @@ from hy3dgen.texgen.projection import (
     spread,
 )
 from hy3dgen.texgen.views import camera_index, recenter, squared
+from hy3dgen.weights.catalogue import BUILT_IN_PAINT
 
 RASTER_PX = 512
 """Side of the rasters that carry the painted views, which are smaller themselves, onto the texture."""
