@@ -308,7 +308,7 @@ def _texture(records: Records, options: argparse.Namespace) -> Record:
 def paint_sha256(folder: Path | None) -> str:
     """A hash of the paint model's weights; 'none' where there is no such model."""
     from hy3dgen.texgen.files import PAINT_FILES
-    from hy3dgen.texgen.locating import BUILT_IN_PAINT
+    from hy3dgen.weights.catalogue import BUILT_IN_PAINT
     from hy3dgen.weights.locate import find_folder
 
     home = find_folder(folder or BUILT_IN_PAINT, "hunyuan3d-paint-v2-0", PAINT_FILES)

@@ -23,8 +23,9 @@ from hy3dgen.baking.texels import Texels, texels_of
 from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.meshes.unwrap import unwrap
 from hy3dgen.texgen.blended import paint_beside_pictures
-from hy3dgen.texgen.locating import BUILT_IN_PAINT, is_available
+from hy3dgen.texgen.locating import is_available
 from hy3dgen.texgen.projection import PictureView, project_pictures
+from hy3dgen.weights.catalogue import BUILT_IN_PAINT
 
 SIZE_PX = 512
 PICTURE_PX = 512

@@ -36,7 +36,7 @@ class Elevation:
 def find_elevation(
     surface: Surface, alpha: np.ndarray, azimuth_deg: float, *, device: torch.device | str = "cpu"
 ) -> Elevation:
-    """Compare outlines at low resolution over elevations from -15 to 47.5 degrees. Takes about a second on a CPU core.
+    """Compare outlines at low resolution over elevations from -17.5 to 47.5 degrees; about a second on a CPU core.
 
     alpha: (h, w) uint8, the object where above 127; azimuth_deg: as in ``rendering.cameras``
     Deterministic. Raises ImageError when the picture shows no object.

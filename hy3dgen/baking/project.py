@@ -2,7 +2,8 @@
 
 Trust of a texel in a view = picture's confidence * visibility * falloff of the cosine to the camera. What no view shows
 gets a *fallback* colour: its mirror image at x = 0 where a view shows that, else the colour that the pictures have in
-front of or behind it. How certain that is falls with the thickness of the object between the two, and so does its
+front of or behind it, along the horizontal: the tilted ray of a picture from above goes from the back of a mug through
+its wall to the inside. How certain that is falls with the thickness of the object between the two, and so does its
 detail: the back of an arm is as its front, the back of a head is not a face.
 """
 
@@ -62,8 +63,16 @@ class Painting:
             _add_fallback_band, len(texels.face_ids), texels.face_ids, texels.barycentrics,
             surface.faces, surface.positions, surface.normals, shot.view.matrix(),
             camera_constants(shot), shot.image, shot.soft, shot.confidence, shot.depth,
-            symmetry, limit, self.trust, self.fallback, self.fallback_trust,
+            shot.level_depth is not None, *_level(shot), symmetry, limit,
+            self.trust, self.fallback, self.fallback_trust,
         )  # fmt: skip
+
+
+def _level(shot: Shot) -> tuple[np.ndarray, np.ndarray]:
+    """(matrix, depth) along which ``shot`` is looked through."""
+    if shot.level_depth is None:
+        return shot.view.matrix(), shot.depth
+    return shot.view.with_(elevation_deg=0.0).matrix(), shot.level_depth
 
 
 _ZERO, _ONE, _HALF = np.float32(0), np.float32(1), np.float32(0.5)
@@ -210,7 +219,7 @@ DETAIL_THICKNESS, CERTAIN_THICKNESS = np.float32(0.06), np.float32(0.23)
 @compiled
 def _add_fallback_band(
     first, end, ids, barycentrics, faces, positions, normals, matrix, constants, image, soft, confidence, depth,
-    symmetry, limit, trust, colour, total,
+    tilted, level_matrix, level_depth, symmetry, limit, trust, colour, total,
 ):  # fmt: skip
     down = np.float32(soft.shape[0]) / np.float32(depth.shape[0])
     across = np.float32(soft.shape[1]) / np.float32(depth.shape[1])
@@ -231,8 +240,14 @@ def _add_fallback_band(
                     colour[row, column, 3] += shown
                     total[row, column] += shown
             cosine = _cosine(matrix, nx, ny, nz)
-            r, c, cz = _pixel(matrix, constants, depth.shape, x, y, z)
-            thickness = _thickness(depth, r, c, cz)
+            r, c, cz = _pixel(level_matrix, constants, level_depth.shape, x, y, z)
+            thickness = _thickness(level_depth, r, c, cz)
+            if tilted:  # the picture's pixel of the point in front; at level it is this one
+                r, c, _ = _pixel(
+                    matrix, constants, depth.shape,
+                    x + thickness * level_matrix[2, 0], y + thickness * level_matrix[2, 1],
+                    z + thickness * level_matrix[2, 2],
+                )  # fmt: skip
             detail = np.float32(math.exp(-((thickness / DETAIL_THICKNESS) ** 2))) * _bilinear_plane(confidence, r, c)
             certain = np.float32(math.exp(-((thickness / CERTAIN_THICKNESS) ** 4)))
             side = cosine if cosine > 0 else np.float32(-0.5) * cosine

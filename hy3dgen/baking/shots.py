@@ -20,6 +20,8 @@ COUNTED_TRUST = 0.1 * FULL_TRUST
 """Trust from which a view counts as showing a texel."""
 LIMIT_DEG = 80.0
 FALLOFF = 3
+STEEP_DEG = 60.0
+"""Elevation above which a picture counts as one from the pole."""
 FAR = -1e9
 """Camera z where a view sees nothing."""
 
@@ -31,6 +33,8 @@ class Shot:
     view: orthographic; image: (H, W, 3) uint8 sRGB, without background colour anywhere
     soft: (h, w, 3) uint8, the same picture blurred, for what lies behind
     confidence: (H, W) float32 in [0, 1]; depth: (H, W) float32 camera z of the surface, far behind where there is none
+    level_depth: as depth, seen from the same azimuth at level by a picture taken from somewhat above or below: what
+        lies behind the surface is looked up along the horizontal, see ``level_depth_of``. None: along the view itself
     """
 
     view: View
@@ -39,6 +43,7 @@ class Shot:
     confidence: np.ndarray
     depth: np.ndarray
     weight: float = 1.0
+    level_depth: np.ndarray | None = None
 
     def blurred(self, length: float) -> Shot:
         """The same shot with details below ``length`` (units of the framed mesh) smoothed away."""
@@ -60,6 +65,16 @@ def depth_of(
     depth = interpolate(camera[:, 2:3].contiguous(), faces, raster)[..., 0]
     covered = raster.covered
     return torch.where(covered, depth, depth.new_tensor(FAR)).cpu().numpy(), covered.cpu().numpy()
+
+
+def level_depth_of(
+    surface: Surface, view: View, size: tuple[int, int], *, device: torch.device | str = "cpu"
+) -> np.ndarray | None:
+    """What ``Shot.level_depth`` holds for a view; None for a level one, and for one so steep that its own ray is nearer
+    to the vertical: what lies under an object's top is its bottom, not its front."""
+    if view.elevation_deg == 0 or abs(view.elevation_deg) > STEEP_DEG:
+        return None
+    return depth_of(surface, view.with_(elevation_deg=0.0), size, device=device)[0]
 
 
 def camera_constants(shot: Shot) -> np.ndarray:

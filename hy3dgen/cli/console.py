@@ -151,12 +151,7 @@ class Console:
         if self._progress is None:
             self._progress = _make_progress(self._stream)
             self._progress.start()
-        if id(record) not in self._bars:
-            self._records.append(record)
-            self._bars[id(record)] = self._progress.add_task(
-                name.rsplit("/", maxsplit=1)[-1], total=None, count="", left=""
-            )
-        bar, rest = self._bars[id(record)], left and f"{left} left"
+        bar, rest = self._bar(record, name.rsplit("/", maxsplit=1)[-1]), left and f"{left} left"
         self._progress.update(
             bar, total=record.steps_total, completed=record.steps_done, count=_count(record), left=rest
         )
@@ -169,14 +164,17 @@ class Console:
         else:
             print(words, file=self._stream, flush=True)
 
-    def _show_bar(self, record: StageRecord) -> None:
+    def _bar(self, record: StageRecord, words: str) -> TaskID:
+        """The bar of a record, added at the first call."""
         assert self._progress is not None
         if id(record) not in self._bars:
             self._records.append(record)
-            self._bars[id(record)] = self._progress.add_task(
-                STAGE_WORDS.get(record.name, record.name), total=None, count="", left=""
-            )
-        bar = self._bars[id(record)]
+            self._bars[id(record)] = self._progress.add_task(words, total=None, count="", left="")
+        return self._bars[id(record)]
+
+    def _show_bar(self, record: StageRecord) -> None:
+        assert self._progress is not None
+        bar = self._bar(record, STAGE_WORDS.get(record.name, record.name))
         count = _count(record)
         if "finished" in record.figures:
             done = record.steps_total or 1

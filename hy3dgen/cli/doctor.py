@@ -24,7 +24,7 @@ from hy3dgen.cli.installed import installed_version, requirement_lines, unmet
 from hy3dgen.runtime.device import CPU, CUDA, MPS
 from hy3dgen.text2image import MODEL_ID, is_here
 
-PACKAGES_SHOWN = ("torch", "diffusers", "transformers", "accelerate", "onnxruntime", "rembg", "numba", "xformers")
+PACKAGES_SHOWN = ("torch", "diffusers", "transformers", "accelerate", "onnxruntime", "numba", "xformers")
 OPTIONAL_PACKAGES = {
     "xformers": "attention",
     "pymeshlab": "finest face reduction",

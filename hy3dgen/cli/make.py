@@ -128,13 +128,20 @@ def fulfil(order: Order, console: Console) -> int:
     with console, stop_on_signals(console.say) as event:
         download = download_options(order.accept_licence, console, event)
         has_shape = any(task.mesh is None for task in order.tasks)
-        models = Models(order.options, many_views=order.many_views, has_shape=has_shape, download=download)
+        several = order.is_batch or order.count > 1
+        models = Models(
+            order.options,
+            many_views=order.many_views,
+            has_shape=has_shape,
+            keep_background=several,
+            download=download,
+        )
         if order.options.vram is not None and models.engine is None:
             console.say("--vram is ignored on the CPU, which has no memory of its own")
         if has_shape:
             introduce(models, console)
         around = Surroundings(listener=console, cancel_event=event, keep=order.keep, command=order.command)
-        if order.is_batch or order.count > 1:
+        if several:
             return _many(order, models, around, console)
         return _one(order, models, around, console)
 

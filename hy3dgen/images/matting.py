@@ -123,6 +123,12 @@ class Nets:
             self._open = net
         return net
 
+    def take_over(self, earlier: Nets) -> None:
+        """Go on with the network that ``earlier`` keeps open, where it is still the best one here."""
+        kept, earlier._open = earlier._open, None
+        if self.keep_open and kept is not None and kept.path == find_model():
+            self._open = kept
+
     def _path(self, progress: Progress | None) -> Path:
         if self._missing is not None and find_model() is None:
             raise self._missing

@@ -122,6 +122,7 @@ def run_batch(
 ) -> list[Outcome]:
     """Run every task; models load once. Returns one outcome a task, in order.
 
+    models: made with ``keep_background``, or the background network is opened for every picture
     resume: skip tasks whose content and options were finished before and whose files are still what was written
     A task that fails leaves its error in its outcome; a cancel ends the batch, and the rest count as cancelled. Errors
     that would hit every task alike (the list cannot be written) are raised.
@@ -129,7 +130,6 @@ def run_batch(
     watcher = watcher or Watcher()
     listing = BatchList(outputs.folder())
     skipped = finished_before(tasks, models, outputs, listing) if resume else {}
-    models.background.keep_open = len(tasks) > 1
     outcomes: list[Outcome] = []
     for number, task in enumerate(tasks, start=1):
         watcher.starts(number, len(tasks), task)

@@ -6,15 +6,13 @@ from pathlib import Path
 
 from hy3dgen import text2image
 from hy3dgen.weights import inventory
+from hy3dgen.weights.catalogue import BUILT_IN, BUILT_IN_PAINT
 from hy3dgen.weights.locate import find_folder
 
-BUILT_IN = "nano"
 # 'auto' takes the first of these that is on this machine; it never downloads.
 AUTO_ORDER = ("2", "2-fast", "2-turbo", "2.1", "2mini", "2mini-fast", "2mini-turbo")
 AUTO_ORDER_MANY_VIEWS = ("2mv", "2mv-fast", "2mv-turbo")
 PAINTED = ("paint", "paint-turbo")
-SMALL = "paint-nano"
-"""The package's own paint model: it works beside the projected picture and needs no delight model."""
 
 
 def how_to_get_words() -> str | None:
@@ -32,8 +30,8 @@ def choose(model: str, *, many_views: bool = False) -> str:
 
 def colour_models(texture: str, *, delight: bool) -> tuple[str, ...]:
     """The catalogue's names of the models that this way of colouring uses."""
-    if texture == SMALL:
-        return (SMALL,)
+    if texture == BUILT_IN_PAINT:  # works beside the projected picture and needs no delight model
+        return (BUILT_IN_PAINT,)
     if texture not in PAINTED:
         return ()
     return (texture, "delight") if delight else (texture,)

@@ -25,11 +25,11 @@ from hy3dgen.meshes.cleanup import check
 from hy3dgen.meshes.io import read_mesh
 from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.meshes.topology import face_areas, is_watertight
+from hy3dgen.meshes.unwrap import MAX_FACES
 from hy3dgen.reports.run import Source
 from hy3dgen.text2image import MODEL_ID
 
 VIEW_OPTIONS = ("texture", "delight", "paint_steps", "delight_steps", "seed", "vae_tiling", "allow_lossy")
-MAX_GIVEN_FACES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ def _given_mesh(task: Task, faces: int | None) -> tuple[Mesh | None, Source | No
         check(mesh)
     else:
         mesh, path = read_mesh(task.mesh), str(task.mesh)
-    if min(len(mesh.faces), faces or len(mesh.faces)) > MAX_GIVEN_FACES:
+    if min(len(mesh.faces), faces or len(mesh.faces)) > MAX_FACES:
         raise MeshError(
-            f"the mesh has {len(mesh.faces):,} faces, more than {MAX_GIVEN_FACES:,} cannot be textured here; let it be "
+            f"the mesh has {len(mesh.faces):,} faces, more than {MAX_FACES:,} cannot be textured here; let it be "
             "reduced with --faces 200000"
         )
     if not (face_areas(mesh) > 0).any():

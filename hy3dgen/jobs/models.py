@@ -13,7 +13,7 @@ import torch
 
 from hy3dgen.images.matting import Nets
 from hy3dgen.jobs import memory, texture
-from hy3dgen.jobs.choice import BUILT_IN, choose, is_here
+from hy3dgen.jobs.choice import choose, is_here
 from hy3dgen.jobs.options import JobOptions, with_scenario
 from hy3dgen.reports.run import WeightFile
 from hy3dgen.runtime.attention import resolve_backend
@@ -28,7 +28,7 @@ from hy3dgen.runtime.plan import Plan
 from hy3dgen.runtime.stages import StageRecord, stage
 from hy3dgen.shapegen.pipelines import Hunyuan3DDiTFlowMatchingPipeline
 from hy3dgen.weights import catalogue
-from hy3dgen.weights.catalogue import CatalogueEntry, Defaults
+from hy3dgen.weights.catalogue import BUILT_IN, CatalogueEntry, Defaults
 from hy3dgen.weights.download import DownloadOptions
 from hy3dgen.weights.locate import FoundModel, find_model, is_offline, locate_model
 
@@ -42,6 +42,7 @@ class Models:
     options: what the user asked for
     many_views: several pictures of one object will come, so 'auto' prefers a model that takes them
     has_shape: a shape will be made; False when every mesh is given
+    keep_background: keep the CPU's background network open for the next picture, where several will come
     download: what to do before and during a download of a model that was asked for by name
     """
 
@@ -51,6 +52,7 @@ class Models:
         *,
         many_views: bool = False,
         has_shape: bool = True,
+        keep_background: bool = False,
         download: DownloadOptions | None = None,
     ) -> None:
         self.device = pick_device(options.device)
@@ -70,7 +72,7 @@ class Models:
         self.found: FoundModel = locate_model(self.name, offline=options.offline or None, download=download)
         self.ceiling = None if options.scenario is not None else memory.ceiling_for(options.vram, self.device)
         self.engine = self._engine(many_views, has_shape)
-        self.background = Nets(offline=is_offline(options.offline or None))
+        self.background = Nets(offline=is_offline(options.offline or None), keep_open=keep_background)
         self._pipeline: Any = None
         self._drawer: Any = None
 
@@ -123,6 +125,7 @@ class Models:
             self._pipeline.use_engine(self.engine)
         if self._drawer is None and self.device == earlier.device:
             self._drawer, earlier._drawer = earlier._drawer, None
+        self.background.take_over(earlier.background)
         earlier.forget()
 
     def _same_networks(self, earlier: Models) -> bool:

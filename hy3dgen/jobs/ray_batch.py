@@ -63,7 +63,7 @@ class Maker:
         """Make a task whose inputs are bytes. Errors come back as values, so that only a lost worker raises."""
         try:
             if self._models is None:
-                self._models = Models(self._options, many_views=self._many_views)
+                self._models = Models(self._options, many_views=self._many_views, keep_background=True)
             result = run_task(task, self._models, None, Surroundings(command=command))
             files = encode_result(result, options_for(task, self._models), target, task.name)
         except Exception as error:  # noqa: BLE001 - sent to the driver, which decides

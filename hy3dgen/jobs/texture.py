@@ -5,7 +5,7 @@ The one door through which a texture model enters a job.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 
 from hy3dgen.errors import WeightsNotFoundError
-from hy3dgen.jobs.choice import PAINTED, SMALL
-from hy3dgen.jobs.choice import colour_models as _models
+from hy3dgen.jobs.choice import PAINTED, colour_models
 from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.task import VIEW_AZIMUTHS_DEG
 from hy3dgen.meshes.mesh import Mesh
@@ -24,11 +23,12 @@ from hy3dgen.runtime.device import CPU
 from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.plan import StagePlan
 from hy3dgen.runtime.stages import stage
+from hy3dgen.texgen.config import Recall
 from hy3dgen.texgen.files import EMPTY_PROMPT
+from hy3dgen.weights.catalogue import BUILT_IN_PAINT
 from hy3dgen.weights.download import DownloadOptions
 from hy3dgen.weights.locate import find_folder, locate_folder
 
-Recall = Callable[[str, Callable[[], list[Image.Image]]], list[Image.Image]]
 Coverage = Mapping[str, float]
 MEASURED_PX = 1024
 LEAST_COVERAGE = 0.005  # a few texels; maps of one point come from tools that colour by material
@@ -50,11 +50,11 @@ def ensure_available(options: JobOptions, download: DownloadOptions | None = Non
 
     Raises WeightsNotFoundError, LicenceError or DownloadError.
     """
-    for name in _models(options.texture, delight=options.delight):
+    for name in colour_models(options.texture, delight=options.delight):
         try:
             locate_folder(name, offline=options.offline or None, download=download)
         except WeightsNotFoundError as error:
-            whose = "the package's own" if name == SMALL else "the official"
+            whose = "the package's own" if name == BUILT_IN_PAINT else "the official"
             what = f"--texture {options.texture} needs {whose} texture weights"
             raise WeightsNotFoundError(f"{what}; --texture project needs none. {error}") from error
 
@@ -64,7 +64,7 @@ def weight_paths(options: JobOptions) -> dict[str, Path]:
 
     The empty prompt's embedding, which the first run stores beside the delight model, follows from the others.
     """
-    names = _models(options.texture, delight=options.delight)
+    names = colour_models(options.texture, delight=options.delight)
     folders = [folder for name in names if (folder := find_folder(name)) is not None]
     return {
         f"{folder.name}/{path.relative_to(folder).as_posix()}": path
@@ -110,7 +110,7 @@ def colour(
     """The mesh with a texture from the pictures, and the shares of its texels that were seen, blended and filled.
 
     mesh: with UVs; views: RGBA by view name; settings: fields of the paint pipeline's config
-    recall: keeps the paint pipeline's pictures, 'delighted' and 'views', and brings them back
+    recall: keeps pictures of the paint models, 'views' and of official ones 'delighted', and brings them back
     Opens the stages 'maps', 'bake' and 'fill'; painting also 'load' and 'views', with official models 'delight'.
     """
     if options.texture in PAINTED:
@@ -141,7 +141,7 @@ def colour(
 
         def project(plan: StagePlan | None) -> Projection:
             device = torch.device(CPU) if plan is not None and plan.on_host else place.device
-            if options.texture != SMALL:
+            if options.texture != BUILT_IN_PAINT:
                 # Several views are at the level that multiview asks for; one picture may come from anywhere above.
                 alone = len(pictures) == 1
                 size = options.texture_size
@@ -155,6 +155,8 @@ def colour(
                 seed=options.seed,
                 device=device,
                 dtype=place.dtype,
+                offline=options.offline or None,
+                recall=recall,
             )
 
         result = project(None) if place.engine is None else place.engine.attempts("bake", project)

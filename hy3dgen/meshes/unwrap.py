@@ -32,7 +32,8 @@ Method = Literal["auto", "uvunwrap", "xatlas"]
 _MAX_OVERLAP = 0.01
 # 1.3 million faces take uvunwrap 48 s of processor time and 1.2 GB. From about here on a page of 2048² has less than
 # two texels for a face, so a map is of no use.
-_MAX_FACES = 2_000_000
+MAX_FACES = 2_000_000
+"""Faces that a mesh may have to get a UV map."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ def unwrap(mesh: Mesh, *, size_px: int = 2048, padding_px: int = 2, method: Meth
     if size_px < 16 or padding_px < 0:
         raise UsageError(f"size_px is {size_px} and padding_px {padding_px}; expected at least 16 and 0")
     check(mesh)
-    if len(mesh.faces) > _MAX_FACES:
+    if len(mesh.faces) > MAX_FACES:
         raise MeshError(
-            f"{len(mesh.faces)} faces are too many for a UV map (at most {_MAX_FACES}): "
+            f"{len(mesh.faces)} faces are too many for a UV map (at most {MAX_FACES}): "
             "hardly a texel would be left for each; reduce the mesh first, for example to 40000 faces"
         )
     bad = int((~np.isfinite(mesh.vertices[mesh.faces]).all((1, 2))).sum())

@@ -114,9 +114,8 @@ def _normalise_band(first, end, ids, depth, low, high):
 
 def to_uint8(values: torch.Tensor) -> np.ndarray:
     """Values of [0, 1] times 255, truncated (not rounded), as a uint8 array of the same shape."""
-    return (
-        (values.detach() * 255).to(torch.uint8).cpu().numpy()
-    )  # on its device, so that a quarter of the bytes travels
+    # Converted on its device, so that a quarter of the bytes travels.
+    return (values.detach() * 255).to(torch.uint8).cpu().numpy()
 
 
 def depth_edges(depth: torch.Tensor) -> np.ndarray:

@@ -11,10 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hy3dgen.jobs.choice import PAINTED, SMALL, choose, colour_models, how_to_get_words, is_here
+from hy3dgen.jobs.choice import PAINTED, choose, colour_models, how_to_get_words, is_here
 from hy3dgen.service.problems import FEATURE_UNAVAILABLE, ServiceError
 from hy3dgen.service.settings import RunnerSettings
 from hy3dgen.weights import catalogue, inventory
+from hy3dgen.weights.catalogue import BUILT_IN_PAINT
 from hy3dgen.weights.locate import find_folder
 
 LOOK_AGAIN_S = 30.0
@@ -62,7 +63,7 @@ class Availability:
         own = self.own_model()
         if own not in [model["name"] for model in models]:
             models.insert(0, _unknown_model(own))
-        textures = [self._texture(name) for name in ("project", SMALL, *PAINTED, "none")]
+        textures = [self._texture(name) for name in ("project", BUILT_IN_PAINT, *PAINTED, "none")]
         words = self._why_no_words()
         features = {"picture": True, "views": True, "mesh": True}
         features |= {"texture": self._settings.enable_texture, "text2image": words is None}
@@ -83,7 +84,7 @@ class Availability:
             return NO_TEXTURE
         if is_here(texture, delight=delight):
             return None
-        if texture == SMALL:
+        if texture == BUILT_IN_PAINT:
             return "its weights are not in this installation; project needs none"
         missing = [name for name in colour_models(texture, delight=delight) if find_folder(name) is None]
         commands = " and ".join(f"python -m hy3dgen weights get {name}" for name in missing)

@@ -89,7 +89,8 @@ class JobRunner:
     def _models_for(self, order: Order, task: Task) -> Models:
         options = _options(order, self.settings)
         let_go(self.device)  # the ceiling of the job before is not this one's
-        models = Models(options, many_views=len(task.pictures) > 1, has_shape=task.mesh is None)
+        has_shape, many_views = task.mesh is None, len(task.pictures) > 1
+        models = Models(options, many_views=many_views, has_shape=has_shape, keep_background=True)
         if self._models is not None:
             models.take_over(self._models)
         self._models = models

@@ -27,8 +27,8 @@ from hy3dgen.rendering.surface import prepare
 from hy3dgen.runtime.device import pick_device
 from hy3dgen.runtime.stages import stage
 from hy3dgen.runtime.stages import steps as counted
-from hy3dgen.texgen.config import VIEWS_DEG
-from hy3dgen.texgen.locating import BUILT_IN_PAINT, configured
+from hy3dgen.texgen.config import VIEWS_DEG, Recall, make_anew
+from hy3dgen.texgen.locating import configured
 from hy3dgen.texgen.projection import (
     PictureView,
     Projection,
@@ -40,6 +40,7 @@ from hy3dgen.texgen.projection import (
     spread,
 )
 from hy3dgen.texgen.views import camera_index, recenter, squared
+from hy3dgen.weights.catalogue import BUILT_IN_PAINT
 
 RASTER_PX = 512
 """Side of the rasters that carry the painted views, which are smaller themselves, onto the texture."""
@@ -64,6 +65,8 @@ def paint_beside_pictures(
     seed: int = 0,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    offline: bool | None = None,
+    recall: Recall | None = None,
 ) -> Projection:
     """Paint a mesh with pictures of it and a paint model that was taught to take light out.
 
@@ -71,6 +74,7 @@ def paint_beside_pictures(
         model looks at
     model, subfolder: as ``Hunyuan3DPaintPipeline.from_pretrained``; steps: None for the model's usual number
     delight: True gives the colours without light; False leaves the front picture as it is and paints to match it
+    offline: never download; recall: keeps the painted 'views' for a later run
     Opens the stages load, maps, views, bake and fill. Deterministic on the CPU.
     Raises MeshError, ImageError, UsageError, WeightsError, NumericalError, Cancelled.
     """
@@ -79,7 +83,7 @@ def paint_beside_pictures(
     with stage("load"):
         from hy3dgen.texgen.utils.multiview_utils import Multiview_Diffusion_Net
 
-        config = configured(model, subfolder, device=place, dtype=dtype, delight=False)
+        config = configured(model, subfolder, device=place, dtype=dtype, delight=False, offline=offline)
         if steps is not None:
             config.multiview_inference_steps = steps
         painter = Multiview_Diffusion_Net(config)
@@ -92,7 +96,8 @@ def paint_beside_pictures(
         controls = _controls(mesh, painter.view_size, place)
     with stage("views"):
         cameras = [camera_index(elevation, azimuth) for azimuth, elevation in VIEWS_DEG]
-        views = painter([squared(recenter(front.image.convert("RGBA")))], controls, cameras)
+        reference = [squared(recenter(front.image.convert("RGBA")))]
+        views = (recall or make_anew)("views", lambda: painter(reference, controls, cameras))
         painted = [np.array(view) for view in views]
     with stage("bake"):
         place_of_front = next(i for i, picture in enumerate(pictures) if picture is front)

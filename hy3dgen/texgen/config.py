@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from PIL import Image
 
 from hy3dgen.errors import UsageError
 
@@ -16,6 +18,13 @@ VIEWS_DEG = ((0, 0), (90, 0), (180, 0), (270, 0), (0, 90), (180, -90))
 """Azimuth and elevation of the views that are painted."""
 Fill = Literal["reference", "surface"]
 Start = Literal["noise", "guess"]
+# recall('views', make): the pictures of this name from an earlier run, else those that make() gives
+Recall = Callable[[str, Callable[[], list[Image.Image]]], list[Image.Image]]
+
+
+def make_anew(name: str, make: Callable[[], list[Image.Image]]) -> list[Image.Image]:
+    """The ``Recall`` that keeps nothing."""
+    return make()
 
 
 @dataclass

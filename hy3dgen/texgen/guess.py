@@ -62,12 +62,7 @@ def first_guess(normals: Tensor, positions: Tensor, picture: Tensor, *, jitter: 
     weights = shown + lent + THROUGH
     views = (direct * shown[:, :, None] + mirrored * lent[:, :, None] + through * THROUGH) / weights[:, :, None]
     shown = torch.where(covered, shown, 0.0)
-    return Guess(_continued(views, covered), shown, covered)
-
-
-def continued(views: Tensor, covered: Tensor) -> Tensor:
-    """Views (B, N, C, H, W) whose background takes the colours of the object's edge; covered: (B, N, H, W) bool."""
-    return _continued(views, covered)
+    return Guess(continued(views, covered), shown, covered)
 
 
 def _file_space(vectors: Tensor) -> Tensor:
@@ -80,7 +75,7 @@ def _laid_over(picture: Tensor, silhouette: Tensor, jitter: Tensor | None) -> Te
     """(B, 3, H, W): the picture in the pixels of the front view, without background colour anywhere."""
     alpha = picture[:, 3]
     inside = alpha > 0.5
-    colour = _continued(picture[:, None, :3], _shrunk(alpha > 0.98, inside)[:, None])[:, 0]
+    colour = continued(picture[:, None, :3], _shrunk(alpha > 0.98, inside)[:, None])[:, 0]
     height, width = silhouette.shape[1:]
     source, target = _box(inside), _box(silhouette)  # (B, 4) left, top, right, bottom
     rows = torch.arange(height, device=picture.device) + 0.5
@@ -145,8 +140,11 @@ def _blurred(picture: Tensor) -> Tensor:
     return functional.avg_pool2d(functional.pad(once, (SOFT_PX // 2,) * 4, mode="replicate"), SOFT_PX, stride=1)
 
 
-def _continued(views: Tensor, known: Tensor) -> Tensor:
-    """Pull-push: unknown pixels take the mean of the nearest level of the pyramid that knows something."""
+def continued(views: Tensor, known: Tensor) -> Tensor:
+    """Views (B, N, C, H, W) whose background takes the colours of the object's edge; known: (B, N, H, W) bool.
+
+    Pull-push: unknown pixels take the mean of the nearest level of the pyramid that knows something.
+    """
     batch, count, channels, height, width = views.shape
     values = views.reshape(batch * count, channels, height, width)
     weight = known.reshape(batch * count, 1, height, width).to(values.dtype)

@@ -13,10 +13,10 @@ from hy3dgen.errors import UsageError, WeightsDamagedError, WeightsNotFoundError
 from hy3dgen.texgen.config import DEFAULT_SUBFOLDER, PIPE_NAMES, Hunyuan3DTexGenConfig, Start
 from hy3dgen.texgen.files import DELIGHT_FILES, DELIGHT_SUBFOLDER, EMPTY_PROMPT, HABITS_KEY, PAINT_FILES, TEXT_FILES
 from hy3dgen.weights import catalogue
+from hy3dgen.weights.catalogue import BUILT_IN, BUILT_IN_PAINT
 from hy3dgen.weights.locate import find_folder, locate_folder
 
 logger = logging.getLogger(__name__)
-BUILT_IN, BUILT_IN_PAINT = "nano", "paint-nano"
 
 
 def configured(

@@ -27,7 +27,7 @@ from hy3dgen.runtime.memory import release_cached
 from hy3dgen.runtime.plan import StagePlan
 from hy3dgen.runtime.stages import CancelEvent, StageRecord, cancelling, check_cancelled, stage
 from hy3dgen.texgen.bake import Baked, Drawings, bake, fill_over_surface, shares
-from hy3dgen.texgen.config import DEFAULT_SUBFOLDER, Hunyuan3DTexGenConfig
+from hy3dgen.texgen.config import DEFAULT_SUBFOLDER, Hunyuan3DTexGenConfig, Recall, make_anew
 from hy3dgen.texgen.differentiable_renderer.mesh_render import MeshRender
 from hy3dgen.texgen.locating import configured, is_available
 from hy3dgen.texgen.projection import Coverage, Projection
@@ -38,8 +38,6 @@ from hy3dgen.weights.locate import model_roots
 logger = logging.getLogger(__name__)  # a public name of the reference
 T = TypeVar("T")
 Picture = str | os.PathLike[str] | Image.Image
-# recall('views', make): the pictures of this name from an earlier run, else those that make() gives
-Recall = Callable[[str, Callable[[], list[Image.Image]]], list[Image.Image]]
 
 
 class Hunyuan3DPaintPipeline:
@@ -79,7 +77,7 @@ class Hunyuan3DPaintPipeline:
         )
         self._drawings = Drawings(self.render)
         self._engine: Engine | None = None
-        self._recall: Recall = _make_anew
+        self._recall: Recall = make_anew
         self.load_models()
 
     def load_models(self) -> None:
@@ -358,10 +356,6 @@ def paint_mesh(
     textured = pipeline.paint(mesh, pictures)
     assert pipeline.coverage is not None
     return Projection(textured, pipeline.coverage, ())
-
-
-def _make_anew(name: str, make: Callable[[], list[Image.Image]]) -> list[Image.Image]:
-    return make()
 
 
 def _set(config: Hunyuan3DTexGenConfig, values: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from hy3dgen.baking.align import fit
 from hy3dgen.baking.elevation import find_elevation
 from hy3dgen.baking.fill import compose, mean_edge, nearest, pull_push, spread_correction
 from hy3dgen.baking.project import Painting
-from hy3dgen.baking.shots import COUNTED_TRUST, FULL_TRUST, Shot, depth_of
+from hy3dgen.baking.shots import COUNTED_TRUST, FULL_TRUST, Shot, depth_of, level_depth_of
 from hy3dgen.baking.texels import Surface, Texels, texels_of, texels_of_points
 from hy3dgen.errors import ImageError, MeshError, UsageError
 from hy3dgen.meshes.mesh import Mesh
@@ -199,7 +199,8 @@ def _laid_over(surface: Surface, picture: PictureView, device: torch.device) -> 
     image = _warped(nearest(pixels[..., :3], known > 0), matrix, size, scale)
     inside = cv2.warpAffine(known, matrix, (size, size), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP) > 0
     confidence = ramp(inside, edge_px) * ramp(~depth_steps(depth, covered), edge_px)
-    return Shot(view, image, _soft(image, confidence), confidence, depth, picture.weight), overlap
+    level = level_depth_of(surface, view, (size, size), device=device)
+    return Shot(view, image, _soft(image, confidence), confidence, depth, picture.weight, level), overlap
 
 
 def _raster_size(pixels: np.ndarray) -> int:

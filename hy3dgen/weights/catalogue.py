@@ -168,9 +168,12 @@ _PAINT_FILES = (
     WeightFile("unet/config.json"),
 )
 
+BUILT_IN, BUILT_IN_PAINT = "nano", "paint-nano"
+"""The models inside this package."""
+
 ENTRIES: tuple[CatalogueEntry, ...] = (
     CatalogueEntry(
-        "nano",
+        BUILT_IN,
         "shape",
         "nano, the small model inside this package",
         None,
@@ -178,7 +181,7 @@ ENTRIES: tuple[CatalogueEntry, ...] = (
         (WeightFile("config.yaml"), WeightFile("model.fp16.safetensors")),
         (Component("conditioner", 4_930_560), Component("model", 14_341_008), Component("vae", 3_965_185)),
         OWN,
-        Defaults(steps=20, guidance=4.0, octree_resolution=192, texture="paint-nano"),
+        Defaults(steps=20, guidance=4.0, octree_resolution=192, texture=BUILT_IN_PAINT),
     ),
     _shape("2", "Hunyuan3D-2, 1.1 B", _REPO, "hunyuan3d-dit-v2-0", _SHAPE_20),
     _shape(
@@ -295,7 +298,7 @@ ENTRIES: tuple[CatalogueEntry, ...] = (
         distilled=True,
     ),
     CatalogueEntry(
-        "paint-nano",
+        BUILT_IN_PAINT,
         "texture",
         "nano paint, the small paint model inside this package",
         None,

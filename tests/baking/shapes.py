@@ -1,6 +1,7 @@
 """A sphere with UV seams, a smooth colour on it, and pictures of that colour."""
 
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -45,10 +46,33 @@ def smooth_colour(points: np.ndarray) -> np.ndarray:
     return 127 + 90 * np.stack([np.sin(1.3 * x + y), np.cos(y - 0.7 * z), np.sin(z + 0.5 * x * y)], axis=1)
 
 
-def picture(mesh: Mesh, azimuth_deg: float, size: int = 256, colours: np.ndarray | None = None) -> Image.Image:
+def cup(wall: float = 0.04, around: int = 64) -> tuple[Mesh, np.ndarray]:
+    """An open cup of radius 0.5 with a thin wall, one chart: (mesh, which vertices (V,) belong to the inside)."""
+    corners = [(0.0, -0.6), (0.5, -0.6), (0.5, 0.6), (0.5 - wall, 0.6), (0.5 - wall, -0.6 + wall), (0.0, -0.6 + wall)]
+    outline, inner = [], []
+    for index, (start, end) in enumerate(pairwise(np.array(corners))):
+        outline.append(start + (end - start) * np.linspace(0, 1, 24)[:, None])  # corners twice, for clean colours
+        inner += [index >= 3] * 24
+    profile = np.concatenate(outline)
+    turn = np.linspace(0, 2 * np.pi, around + 1)
+    radius, height = np.broadcast_arrays(profile[:, :1], profile[:, 1:] + 0 * turn)
+    vertices = np.stack([radius * np.sin(turn), height, radius * np.cos(turn)], -1).reshape(-1, 3)
+    v, u = np.meshgrid(np.linspace(0.02, 0.98, len(profile)), np.linspace(0.02, 0.98, around + 1), indexing="ij")
+    first = (np.arange(len(profile) - 1)[:, None] * (around + 1) + np.arange(around)).reshape(-1)
+    a, b, c, d = first, first + 1, first + around + 1, first + around + 2
+    faces = np.concatenate([np.stack([a, b, d], 1), np.stack([a, d, c], 1)])
+    mesh = Mesh(
+        vertices.astype(np.float32), faces.astype(np.int32), np.stack([u, v], -1).reshape(-1, 2).astype(np.float32)
+    )
+    return mesh, np.repeat(inner, around + 1)
+
+
+def picture(
+    mesh: Mesh, azimuth_deg: float, size: int = 256, colours: np.ndarray | None = None, elevation_deg: float = 0.0
+) -> Image.Image:
     """What a camera sees of the colours (V, 3) on the mesh, cut out."""
     values = smooth_colour(mesh.vertices) if colours is None else colours
-    drawing = draw(prepare_mesh(mesh), View(azimuth_deg), (size, size))
+    drawing = draw(prepare_mesh(mesh), View(azimuth_deg, elevation_deg), (size, size))
     colour = interpolate(torch.from_numpy(values.astype(np.float32)), drawing.mesh.faces, drawing.raster).numpy()
     alpha = drawing.raster.covered.numpy()[..., None] * 255
     return Image.fromarray(np.concatenate([np.rint(colour), alpha], axis=2).astype(np.uint8))

@@ -1,5 +1,7 @@
 """Texels, alignment, projection and filling, each against something that it must not break."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hy3dgen.baking import project_torch
 from hy3dgen.baking.align import fit
 from hy3dgen.baking.fill import _solved, nearest, pull_push
 from hy3dgen.baking.project import Painting
-from hy3dgen.baking.shots import FULL_TRUST, Shot, depth_of
+from hy3dgen.baking.shots import FULL_TRUST, Shot, depth_of, level_depth_of
 from hy3dgen.baking.texels import Surface, Texels, texels_of, texels_of_points
 from hy3dgen.errors import ImageError, MeshError, UsageError
 from hy3dgen.rendering.cameras import View
@@ -82,6 +84,18 @@ def test_hidden_surfaces_are_not_painted() -> None:
     painting.add(surface, Shot(view, image, image[::8, ::8].copy(), covered.astype(np.float32), depth))
     assert painting.trust[:, :30].max() > 0.5
     assert painting.trust[:, 34:].max() == 0
+
+
+def test_a_level_view_is_looked_through_as_ever() -> None:
+    """Looking along the horizontal is the view's own ray there: the two ways agree, and a level view takes the old."""
+    surface, shot = shot_of(30)
+    assert level_depth_of(surface, shot.view, (128, 128)) is None
+    assert level_depth_of(surface, View(30, 90), (128, 128)) is None
+    plain, level = Painting(texels_of(sphere(), 64)), Painting(texels_of(sphere(), 64))
+    plain.add_fallback(surface, shot, symmetry=True)
+    level.add_fallback(surface, replace(shot, level_depth=shot.depth), symmetry=True)
+    assert np.array_equal(plain.fallback_trust, level.fallback_trust) and plain.fallback_trust.max() > 0
+    np.testing.assert_allclose(plain.fallback, level.fallback, rtol=1e-3, atol=1e-3)
 
 
 def test_tensor_path_equals_the_compiled_one() -> None:

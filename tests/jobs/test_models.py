@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hy3dgen.errors import UsageError, WeightsNotFoundError
+from hy3dgen.images import matting
 from hy3dgen.jobs.choice import AUTO_ORDER, AUTO_ORDER_MANY_VIEWS, choose
 from hy3dgen.jobs.models import Models, filled, weights_sha256
 from hy3dgen.jobs.options import JobOptions
@@ -104,6 +105,36 @@ def test_the_next_job_takes_over_the_networks_that_fit() -> None:
     other.take_over(second)
     assert other._pipeline is None, "another number format needs the weights again"
     assert second._pipeline is None, "and nothing is held twice"
+
+
+def test_the_background_network_is_kept_for_the_next_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services and Ray workers opened it again for every picture: only the serial batch kept it."""
+    opened: list[Path] = []
+
+    def open_session(path: Path, *, gpu: bool) -> None:
+        opened.append(path)
+
+    monkeypatch.setattr(matting, "_open_session", open_session)
+    monkeypatch.setenv("U2NET_HOME", str(tmp_path))
+    net = tmp_path / "u2netp.onnx"
+    net.write_bytes(b"")
+    options = JobOptions(model="nano", device="cpu")
+    first, second = (Models(options, keep_background=True) for _ in range(2))
+    assert first.background.get() is first.background.get()
+    second.take_over(first)
+    second.background.get()
+    assert opened == [net]
+    better = tmp_path / "u2net.onnx"
+    better.write_bytes(b"")
+    third = Models(options, keep_background=True)
+    third.take_over(second)
+    third.background.get()
+    assert opened == [net, better], "a better one that has been installed meanwhile is used"
+    fourth = Models(options)
+    fourth.take_over(third)
+    fourth.background.get()
+    fourth.background.get()
+    assert opened == [net, better, better, better], "a single run holds no memory for it"
 
 
 def test_missing_weights_and_back_ends_are_found_at_once() -> None:

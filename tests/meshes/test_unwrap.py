@@ -141,8 +141,8 @@ def test_metrics_of_a_known_map():
 def test_more_faces_than_a_page_can_show_are_refused_at_once(monkeypatch: pytest.MonkeyPatch):
     """Five million faces once kept it busy for many minutes, for a map with less than a texel for each."""
     mesh = shapes.bumpy(3, 1)
-    monkeypatch.setattr(unwrapping, "_MAX_FACES", len(mesh.faces) - 1)
+    monkeypatch.setattr(unwrapping, "MAX_FACES", len(mesh.faces) - 1)
     with pytest.raises(MeshError, match=r"1280 faces are too many for a UV map.*reduce the mesh first"):
         unwrap(mesh, size_px=256)
-    monkeypatch.setattr(unwrapping, "_MAX_FACES", len(mesh.faces))
+    monkeypatch.setattr(unwrapping, "MAX_FACES", len(mesh.faces))
     assert unwrap(mesh, size_px=256).uv is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from hy3dgen.errors import MeshError, UsageError, WeightsDamagedError
+from hy3dgen.errors import MeshError, UsageError, WeightsDamagedError, WeightsNotFoundError
 from hy3dgen.meshes.io import from_trimesh
 from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.meshes.unwrap import unwrap
@@ -95,6 +96,39 @@ def test_the_model_decides_what_the_picture_does_not_show(
     assert np.abs(behind - [20, 40, 200]).max() <= 3, "the painted views"
     shown = plain.mesh.texture[front[:, 1], front[:, 0]].astype(int)
     assert shown[:, 2].mean() > 1.4 * kept[:, 2].mean() and shown[:, 0].std() > 5, "its colours, the picture's detail"
+
+
+def test_painted_views_can_be_kept_and_brought_back(
+    small: Path, ball_mesh: Mesh, disc: PictureView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--keep`` kept the views of the official models only."""
+    kept: dict[str, list[Image.Image]] = {}
+
+    def recall(name: str, make: Callable[[], list[Image.Image]]) -> list[Image.Image]:
+        if name not in kept:
+            kept[name] = make()
+        return kept[name]
+
+    first = painted(ball_mesh, disc, small, recall=recall)
+    assert list(kept) == ["views"] and len(kept["views"]) == 6
+    monkeypatch.delattr("hy3dgen.texgen.utils.multiview_utils.Multiview_Diffusion_Net.__call__")
+    again = painted(ball_mesh, disc, small, recall=recall)
+    assert np.array_equal(first.mesh.texture, again.mesh.texture)
+
+
+def test_offline_reaches_the_search_for_the_model(
+    ball_mesh: Mesh, disc: PictureView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool | None] = []
+
+    def locate(*_: Any, offline: bool | None) -> Path:
+        asked.append(offline)
+        raise WeightsNotFoundError("not here")
+
+    monkeypatch.setattr("hy3dgen.texgen.locating.locate_folder", locate)
+    with pytest.raises(WeightsNotFoundError):
+        paint_beside_pictures(ball_mesh, [disc], texture_size=SIZE, device="cpu", offline=True)
+    assert asked == [True]
 
 
 def test_the_official_pipeline_runs_it_without_delight(

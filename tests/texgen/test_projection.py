@@ -10,7 +10,7 @@ from hy3dgen.rendering.cameras import AZIMUTH_DEG, View
 from hy3dgen.rendering.preview import render_picture
 from hy3dgen.runtime.stages import recording
 from hy3dgen.texgen.projection import PictureView, project_pictures
-from tests.baking.shapes import picture, sampled, seam_samples, smooth_colour, sphere
+from tests.baking.shapes import cup, picture, sampled, seam_samples, smooth_colour, sphere
 
 FOUR = tuple(AZIMUTH_DEG.values())
 
@@ -76,6 +76,21 @@ def test_repeats_are_equal_and_the_mesh_is_not_changed() -> None:
     first = project_pictures(mesh, views(mesh, (0.0, 90.0)), texture_size=64, device="cpu").mesh.texture
     second = project_pictures(mesh, views(mesh, (0.0, 90.0)), texture_size=64, device="cpu").mesh.texture
     assert first is not None and np.array_equal(first, second) and np.array_equal(before, mesh.vertices)
+
+
+@pytest.mark.parametrize("elevation", [0.0, 15.0, 30.0, 45.0])
+def test_the_back_of_a_cup_seen_from_above_is_like_its_front(elevation: float) -> None:
+    """The tilted ray from the outer wall at the back goes to the inside: the back of a blue mug became cream."""
+    mesh, inner = cup()
+    outside, inside = np.array([30.0, 90.0, 120.0]), np.array([230.0, 210.0, 180.0])
+    view = PictureView(
+        picture(mesh, 0, colours=np.where(inner[:, None], inside, outside), elevation_deg=elevation), 0, elevation
+    )
+    painted = project_pictures(mesh, [view], texture_size=256, device="cpu").mesh
+    back = render_picture(painted, View(180), size_px=128, lit=False).astype(float)[44:84, 50:78].reshape(-1, 3)
+    assert np.abs(back - outside).max(axis=1).mean() < 12
+    nearer = np.linalg.norm(back - outside, axis=1) < np.linalg.norm(back - inside, axis=1)
+    assert nearer.all()
 
 
 def test_a_picture_that_does_not_fit_is_reported() -> None:
