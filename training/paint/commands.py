@@ -37,7 +37,8 @@ PHASES: dict[str, type[PaintPhase]] = {"vae": AutoencoderPhase, "unet": ViewsPha
 
 @dataclass
 class Start:
-    """Networks, and the state to go on exactly from (else None) with the number of the next scene."""
+    """Networks, the state to go on from (else None) and the number of the next scene: the pool is filled anew from
+    there, so a resumed piece sees other scenes than one that was not interrupted."""
 
     networks: PaintNetworks
     state: dict[str, Any] | None

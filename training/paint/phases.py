@@ -71,7 +71,7 @@ class PaintPhase:
         return {"stream": self.place(), "generator": generator_state(self._generator)}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """The generator's place; the pool is opened at its own place by whoever builds it."""
+        """The generator's place. The pool is opened at its own by whoever builds it, and filled with later scenes."""
         restore_generator(self._generator, state["generator"])
 
     def loss(self) -> tuple[Tensor, dict[str, Tensor]]:
@@ -83,7 +83,7 @@ class PaintPhase:
         return self._pool.place()
 
     def prepare(self, passes: int) -> None:
-        """See ``loop.Phase``. Scenes are drawn from the pool, which stays as it is; only the generator moves."""
+        """See ``loop.Phase``. Drawing leaves the pool as it is; all noise is the generator's, put back after."""
         before = generator_state(self._generator)
         for _ in range(passes):
             self.loss()[0].backward()
@@ -119,10 +119,7 @@ class AutoencoderPhase(PaintPhase):
         options, pictures = self._options, self._pictures() * 2 - 1
         with self._bf16(pictures):
             posterior = self.networks.vae.encode(pictures).latent_dist
-            # its own draw: the class's would take the process's generator
-            noise = torch.randn(posterior.mean.shape, generator=self._generator, device=pictures.device)
-            latents = posterior.mean + posterior.std * noise
-            made = self.networks.vae.decode(latents).sample
+            made = self.networks.vae.decode(posterior.sample(self._generator)).sample
         error = made.float() - pictures
         squared, absolute = error.square().mean(), error.abs().mean()
         edges = edge_error(error)
@@ -139,7 +136,7 @@ class AutoencoderPhase(PaintPhase):
         networks.scale = 1.0
         item = self._next()
         with self._bf16(item.target):
-            latents = networks.encode(item.target).float()
+            latents = networks.encode(item.target, self._generator).float()
         networks.scale = 1 / float(latents.std())
         log.write("latents", scale=networks.scale, mean=float(latents.mean()))
 
@@ -168,14 +165,14 @@ class ViewsPhase(PaintPhase):
         options, item = self._options, self._next()
         size, device = len(item.batch), item.target.device
         with torch.no_grad(), self._bf16(item.target):
-            start = self.networks.encode(item.guess.views)
-            wanted = self.networks.encode(item.target)
+            start = self.networks.encode(item.guess.views, self._generator)
+            wanted = self.networks.encode(item.target, self._generator)
             noise = torch.randn(start.shape, generator=self._generator, device=device)
             blind = torch.rand(size, 1, 1, 1, 1, generator=self._generator, device=device) < options.noise_share
             start = torch.where(blind, noise, start)
         free = int(options.free_share * size)
         with self._bf16(item.target):
-            latents = predicted(self.networks, item, start, free=free)
+            latents = predicted(self.networks, item, start, self._generator, free=free)
             made = self.networks.decode(latents)
         latent = (latents.float() - wanted.float()).square().mean()
         error = (made.float() - item.target).square().mean(2)
@@ -207,13 +204,15 @@ def _unseen_errors(item: Prepared, error: Tensor, blind: Tensor) -> dict[str, Te
 UNSEEN = 0.05
 
 
-def predicted(networks: PaintNetworks, item: Prepared, start: Tensor, *, free: int = 0) -> Tensor:
+def predicted(
+    networks: PaintNetworks, item: Prepared, start: Tensor, generator: torch.Generator, *, free: int = 0
+) -> Tensor:
     """Scaled latents (B, 6, 4, s, s) of the views, as the pipeline's one step makes them. start: of the same shape;
-    free: so many scenes at the beginning have neither reference nor text."""
+    generator: of the posteriors' noise; free: so many scenes at the beginning have neither reference nor text."""
     batch = item.batch
     with torch.no_grad():
-        normals, positions = networks.encode(batch.normals), networks.encode(batch.positions)
-        reference = networks.encode(on_white(batch.picture)[free:, None])
+        normals, positions = networks.encode(batch.normals, generator), networks.encode(batch.positions, generator)
+        reference = networks.encode(on_white(batch.picture)[free:, None], generator)
     rows = len(batch) - free
     text = networks.unet.unet.learned_text_clip_gen.expand(rows, -1, -1)
     features = networks.unet.encode_reference(reference)

@@ -30,7 +30,7 @@ def painted(networks: PaintNetworks, item: Prepared, *, from_noise: bool = False
     start = networks.encode(item.guess.views, generator)
     if from_noise:
         start = torch.randn(start.shape, generator=generator, device=start.device)
-    return networks.decode(predicted(networks, item, start)).clamp(0, 1)
+    return networks.decode(predicted(networks, item, start, generator)).clamp(0, 1)
 
 
 @torch.inference_mode()
@@ -38,6 +38,7 @@ def scored(networks: PaintNetworks, data: Batch, *, batch_size: int = 16) -> dic
     """Means over scenes of the PSNR in dB: 'unseen' and 'seen' pixels of the painted views, the first guess ('guess_'),
     the same started from noise ('noise_'), the mean colour of the picture ('flat_'), and the autoencoder alone."""
     rows: dict[str, list[float]] = {}
+    generator = torch.Generator(data.picture.device).manual_seed(0)
     for first in range(0, len(data), batch_size):
         item = prepared(data[first : first + batch_size])
         made = {
@@ -45,7 +46,7 @@ def scored(networks: PaintNetworks, data: Batch, *, batch_size: int = 16) -> dic
             "noise_": painted(networks, item, from_noise=True),
             "guess_": item.guess.views,
             "flat_": _flat(item),
-            "coded_": networks.decode(networks.encode(item.target)).clamp(0, 1),
+            "coded_": networks.decode(networks.encode(item.target, generator)).clamp(0, 1),
         }
         truth, covered = item.batch.albedo, item.guess.covered
         unseen = covered & (item.guess.seen < UNSEEN)

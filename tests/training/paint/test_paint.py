@@ -163,3 +163,23 @@ def test_the_pipeline_paints_what_was_trained(networks, pool, tmp_path):
     for made, wanted in zip(views, expected, strict=True):
         difference = np.abs(np.array(made) / 255.0 - wanted.permute(1, 2, 0).numpy())
         assert difference.max() < 0.02
+
+
+@pytest.mark.parametrize("kind", [AutoencoderPhase, ViewsPhase])
+def test_preparing_has_no_effect_on_what_follows(kind, pool, networks):
+    def first_loss(passes: int) -> torch.Tensor:
+        phase = kind(networks, pool, torch.Generator().manual_seed(1), PaintOptions(batch_size=2))
+        phase.prepare(passes)
+        return phase.loss()[0].detach()
+
+    assert torch.equal(first_loss(0), first_loss(2))
+
+
+def test_scores_and_latent_scale_repeat(pool, networks, tmp_path):
+    data, log = unpacked(pool._scenes[:2]), JsonLines(tmp_path / "log.jsonl", show=False)
+    assert score.scored(networks, data) == score.scored(networks, data)
+    scales = []
+    for _ in range(2):
+        AutoencoderPhase(networks, pool, torch.Generator().manual_seed(1), PaintOptions(batch_size=2)).finish(log)
+        scales.append(networks.scale)
+    assert scales[0] == scales[1]
