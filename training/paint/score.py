@@ -75,15 +75,11 @@ def sheet(networks: PaintNetworks, data: Batch) -> Tensor:
     """(H, W, 3) uint8: for each scene the picture and six views; rows truth, guess, painted, painted from noise."""
     item = prepared(data)
     white = on_white(item.batch.picture)
+    rows = (item.batch.albedo, item.guess.views, painted(networks, item), painted(networks, item, from_noise=True))
     strips = []
     for index in range(len(data)):
         mask = item.guess.covered[index][:, None]
-        for views in (
-            item.batch.albedo,
-            item.guess.views,
-            painted(networks, item),
-            painted(networks, item, from_noise=True),
-        ):
+        for views in rows:
             tiles = [white[index], *torch.where(mask, views[index], 1.0)]
             strips.append(torch.cat(tiles, 2))
     return (torch.cat(strips, 1).permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu()

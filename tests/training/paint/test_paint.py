@@ -23,7 +23,7 @@ from training.log import JsonLines
 from training.loop import Session
 from training.paint import score
 from training.paint.__main__ import main
-from training.paint.batches import prepared, varied
+from training.paint.batches import Prepared, prepared, varied
 from training.paint.export import FOLDER, export
 from training.paint.networks import PaintNetworks, initialise, paint_config
 from training.paint.phases import CAMERAS, AutoencoderPhase, PaintOptions, ViewsPhase
@@ -183,3 +183,18 @@ def test_scores_and_latent_scale_repeat(pool, networks, tmp_path):
         AutoencoderPhase(networks, pool, torch.Generator().manual_seed(1), PaintOptions(batch_size=2)).finish(log)
         scales.append(networks.scale)
     assert scales[0] == scales[1]
+
+
+def test_a_sheet_paints_its_scenes_once(pool, networks, monkeypatch):
+    calls = []
+
+    def painted(_: PaintNetworks, item: Prepared, *, from_noise: bool = False) -> torch.Tensor:
+        calls.append(from_noise)
+        return torch.full_like(item.guess.views, 0.25 if from_noise else 0.75)
+
+    monkeypatch.setattr(score, "painted", painted)
+    picture = score.sheet(networks, unpacked(pool._scenes[:3]))
+    assert calls == [False, True]
+    assert picture.shape == (3 * 4 * 32, 7 * 32, 3)
+    painted_rows = picture.view(3, 4, 32, 7, 32, 3)[:, 2:, :, 1:]
+    assert all((painted_rows[:, row] == value).any() for row, value in ((0, 191), (1, 64)))
