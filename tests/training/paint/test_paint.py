@@ -70,7 +70,8 @@ def test_traced_maps_are_those_of_the_mesh(name, index):
     line = np.linspace(-1.02, 1.02, 97)
     lattice = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1)
     vertices, faces, _, _ = marching_cubes(solid.field(lattice), 0)
-    mesh = prepare((vertices * (line[1] - line[0]) - 1.02).astype(np.float32), faces[:, ::-1].copy())
+    vertices, faces = (vertices * (line[1] - line[0]) - 1.02).astype(np.float32), faces[:, ::-1].copy()
+    mesh = prepare(vertices, faces)
     for mine, (azimuth, elevation) in zip(scene.maps, VIEWS_DEG, strict=True):
         drawing = maps.draw(mesh, View(azimuth, elevation), (96, 96))
         covered = drawing.raster.covered.numpy()
@@ -81,6 +82,11 @@ def test_traced_maps_are_those_of_the_mesh(name, index):
             difference = np.abs(maps.to_uint8(theirs)[both].astype(int) - part.transpose(1, 2, 0)[both])
             assert np.median(difference) <= 2
             assert difference.mean() < 8
+        corners = vertices[faces[drawing.raster.face_ids.numpy()[both] - 1]]
+        points = np.einsum("nk,nkc->nc", drawing.raster.barycentrics.numpy()[both], corners)
+        difference = np.abs(255 * solid.albedo(points.astype(np.float64)) - mine[:3].transpose(1, 2, 0)[both])
+        assert np.median(difference) <= 2
+        assert difference.mean() < 8
 
 
 def test_the_stream_is_a_function_of_its_numbers(pool):
