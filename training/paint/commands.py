@@ -119,12 +119,12 @@ def _both(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> bo
             session = _session(options, name, start, pool, log, held_out if name == "unet" else None, ranks)
             if not session.run():
                 return False
-            ranks.agreed(0.0, False)  # the main process has written
+            ranks.wait()  # the main process has written
             _apply_shards(networks, options.out)
         log.write("pool", scenes=pool.traced)
         if ranks.main:
             _finish(options, networks, held_out(), log)
-        ranks.agreed(0.0, False)
+        ranks.wait()
     return True
 
 
@@ -240,7 +240,7 @@ def _session(
         return score.scored(networks, held_out())
 
     session = Session(
-        phase=phase,  # type: ignore[arg-type]
+        phase=phase,
         progress=_progress(options.minutes, options.steps, 0.0),
         schedule=Schedule(options.rate, options.decay, options.warm_up),
         out=options.out,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +27,7 @@ class PaintOptions:
     """batch_size: scenes a step; kl: weight of the autoencoder's KL; edges: of the error of differences between
     neighbours; latent: of the squared error of latents beside that of pixels; seen, background: of pixels that the
     picture shows, and beside the object, against 1 for unseen ones; floor: squared error that nothing is gained below;
-    noise_share: scenes that start from noise as the plain pipeline does; free_share: scenes without reference and text;
-    decoder: let the decoder learn with the UNet"""
+    noise_share: scenes that start from noise as the plain pipeline does; free_share: without reference and text"""
 
     batch_size: int = 96
     kl: float = 1e-6
@@ -38,10 +38,9 @@ class PaintOptions:
     floor: float = 2e-3
     noise_share: float = 0.15
     free_share: float = 0.05
-    decoder: bool = True
 
 
-class PaintPhase:
+class PaintPhase(ABC):
     """What both phases share: the data and its state."""
 
     name = "paint"
@@ -74,9 +73,13 @@ class PaintPhase:
         """The generator's place. The pool is opened at its own by whoever builds it, and filled with later scenes."""
         restore_generator(self._generator, state["generator"])
 
+    @abstractmethod
+    def parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """See ``loop.Phase``."""
+
+    @abstractmethod
     def loss(self) -> tuple[Tensor, dict[str, Tensor]]:
         """See ``loop.Phase``."""
-        raise NotImplementedError
 
     def place(self) -> dict[str, int]:
         """See ``loop.Phase``."""
@@ -89,8 +92,9 @@ class PaintPhase:
             self.loss()[0].backward()
         restore_generator(self._generator, before)
 
+    @abstractmethod
     def finish(self, log: JsonLines) -> None:
-        """Nothing to measure."""
+        """See ``loop.Phase``."""
 
 
 class AutoencoderPhase(PaintPhase):
@@ -157,7 +161,7 @@ class ViewsPhase(PaintPhase):
     name = "paint_unet"
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
-        parts = ("unet.", "vae.decoder.", "vae.post_quant_conv.") if self._options.decoder else ("unet.",)
+        parts = ("unet.", "vae.decoder.", "vae.post_quant_conv.")
         return [item for item in self.networks.named_parameters() if item[0].startswith(parts)]
 
     def loss(self) -> tuple[Tensor, dict[str, Tensor]]:
@@ -176,18 +180,20 @@ class ViewsPhase(PaintPhase):
             made = self.networks.decode(latents)
         latent = (latents.float() - wanted.float()).square().mean()
         error = (made.float() - item.target).square().mean(2)
-        covered, unseen = item.guess.covered, item.guess.seen < UNSEEN
-        weight = torch.where(covered, torch.where(unseen, 1.0, options.seen), options.background)
+        weight = torch.where(item.unseen, 1.0, torch.where(item.guess.covered, options.seen, options.background))
         pixel = (error * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))
         # Its logarithm, as PSNR has it: a plain mean would be about the few scenes whose back cannot be guessed.
         loss = options.latent * latent + (pixel + options.floor).log().mean()
         figures = {"latent": latent, "pixel": pixel.mean()} | _unseen_errors(item, error.detach(), blind)
         return loss, {name: value.detach() for name, value in figures.items()}
 
+    def finish(self, log: JsonLines) -> None:
+        """Nothing to measure."""
+
 
 def _unseen_errors(item: Prepared, error: Tensor, blind: Tensor) -> dict[str, Tensor]:
     """Mean squared errors of pixels that the picture does not show: ours, the first guess's, and ours from noise."""
-    unseen = item.guess.covered & (item.guess.seen < UNSEEN)
+    unseen = item.unseen
     guided = unseen & ~blind[:, :, 0, 0, 0, None, None]
     raw = (item.guess.views - item.batch.albedo).square().mean(2)
 
@@ -199,9 +205,6 @@ def _unseen_errors(item: Prepared, error: Tensor, blind: Tensor) -> dict[str, Te
         "guess_unseen_mse": mean(raw, guided),
         "noise_unseen_mse": mean(error, unseen & ~guided),
     }
-
-
-UNSEEN = 0.05
 
 
 def predicted(

@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.shapes import CATEGORIES
 from training.paint.batches import Prepared, on_white, prepared
 from training.paint.networks import PaintNetworks
-from training.paint.phases import UNSEEN, predicted
+from training.paint.phases import predicted
 from training.paint.pool import Batch
 
 
@@ -48,8 +48,7 @@ def scored(networks: PaintNetworks, data: Batch, *, batch_size: int = 16) -> dic
             "flat_": _flat(item),
             "coded_": networks.decode(networks.encode(item.target, generator)).clamp(0, 1),
         }
-        truth, covered = item.batch.albedo, item.guess.covered
-        unseen = covered & (item.guess.seen < UNSEEN)
+        truth, covered, unseen = item.batch.albedo, item.guess.covered, item.unseen
         for name, views in made.items():
             error = (views - truth).square().mean(2)
             for where, mask in (("unseen", unseen), ("seen", covered & ~unseen)):
