@@ -6,12 +6,12 @@ View pixels, fast enough to look at during training. Published figures are of te
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks import scoring
 from benchmarks.shapes import CATEGORIES
 from training.paint.batches import Prepared, on_white, prepared
 from training.paint.networks import PaintNetworks
@@ -54,13 +54,8 @@ def scored(networks: PaintNetworks, data: Batch, *, batch_size: int = 16) -> dic
             for where, mask in (("unseen", unseen), ("seen", covered & ~unseen)):
                 for values, chosen in zip(error, mask, strict=True):
                     if int(chosen.sum()) >= 16:
-                        rows.setdefault(f"{name}{where}_db", []).append(decibels(float(values[chosen].mean())))
+                        rows.setdefault(f"{name}{where}_db", []).append(scoring.decibels(float(values[chosen].mean())))
     return {name: sum(values) / len(values) for name, values in rows.items()} | {"count": len(data)}
-
-
-def decibels(squared_error: float) -> float:
-    """PSNR of values in [0, 1]; at most 60."""
-    return -10 * math.log10(max(squared_error, 1e-6))
 
 
 def _flat(item: Prepared) -> Tensor:
