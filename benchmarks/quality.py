@@ -40,8 +40,6 @@ from benchmarks.shapes import CATEGORIES, SHAPES_PER_CATEGORY, shape
 from hy3dgen.weights.catalogue import entry as catalogue_entry
 
 ROOT = Path(__file__).resolve().parent.parent
-CELLS = 64
-PICTURE_PX = 512
 PARTS = ("procedural", "outside", "pictures", "texture", "levers")
 LEVERS = ("flashvdm", "bf16")
 ELEVATIONS_DEG = (0.0, 6.0, 12.0, 18.0, 24.0)
@@ -121,26 +119,17 @@ class ShapeModel:
             vae.geo_decoder,
             bounds=scoring.BOUND,
             num_chunks=20000,
-            octree_resolution=CELLS,
+            octree_resolution=scoring.CELLS,
             enable_pbar=False,
         )
         return scoring.with_signs(grid[0].float().numpy())
 
 
-def field_scores(field: np.ndarray, inside: np.ndarray, surface: np.ndarray) -> Record:
-    """IoU and chamfer of a field on the lattice against a known inside and points of the known surface."""
-    rng = np.random.default_rng(0)
-    return {
-        "iou": scoring.volume_iou(field > 0, inside),
-        "chamfer": scoring.chamfer(scoring.crossings(field), surface, rng),
-    }
-
-
 def procedural_record(model: ShapeModel, category: str, index: int, decoder: str = "lean") -> Record:
     solid = shape(category, index)
-    field = model.field(solid.render(PICTURE_PX), decoder=decoder)
+    field = model.field(solid.render(scoring.PICTURE_PX), decoder=decoder)
     inside = solid.field(scoring.lattice(field.shape[0] - 1)) > 0  # FlashVDM gives one cell less
-    return field_scores(field, inside, solid.surface(scoring.SURFACE_POINTS)[:, :3])
+    return scoring.field_scores(field, inside, solid.surface(scoring.SURFACE_POINTS)[:, :3])
 
 
 def outside_records(records: Records, model: Callable[[], ShapeModel]) -> Iterator[Record]:
@@ -148,10 +137,10 @@ def outside_records(records: Records, model: Callable[[], ShapeModel]) -> Iterat
 
         def make(item: Any = item) -> Record:
             mesh = item.mesh
-            inside = scoring.inside_mesh(mesh.vertices, mesh.faces, CELLS)
+            inside = scoring.inside_mesh(mesh.vertices, mesh.faces, scoring.CELLS)
             rng = np.random.default_rng(1)
             surface = scoring.sample_surface(mesh.vertices, mesh.faces, scoring.SURFACE_POINTS, rng)
-            scores = field_scores(model().field(item.picture), inside, surface)
+            scores = scoring.field_scores(model().field(item.picture), inside, surface)
             return scores | {"package": item.package, "version": item.version, "file": item.file}
 
         yield {"name": item.name} | records.get("outside", item.name, make)
@@ -238,7 +227,11 @@ def run(options: argparse.Namespace, settings: Settings) -> Record:
             loaded[name] = ShapeModel(settings, dtype=dtype)
         return loaded[name]
 
-    result: Record = {"machine": machine(), "weights": weights(), "settings": asdict(settings) | {"cells": CELLS}}
+    result: Record = {
+        "machine": machine(),
+        "weights": weights(),
+        "settings": asdict(settings) | {"cells": scoring.CELLS},
+    }
     if "procedural" in options.only:
         result["procedural"] = _procedural(records, model, options.per_category)
     if "outside" in options.only:

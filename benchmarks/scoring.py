@@ -1,9 +1,11 @@
-"""Measures of a shape against a known one: volume and silhouette overlap, chamfer distance, floating pieces.
+"""Measures of a shape against a known one: volume and silhouette overlap, chamfer distance, floating pieces; PSNR.
 
 All in the model's frame (y up, longest side about 1.9, domain +-1.01); nothing here knows a network.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numba import njit
@@ -13,6 +15,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 BOUND = 1.01
+CELLS = 64  # along a side of the lattice that published figures are of
+PICTURE_PX = 512  # of the pictures that the shapes are made from
 SURFACE_POINTS = 4096
 NO_SURFACE_CHAMFER = 1.0
 FIT_LIMIT = 0.2  # shares of the side, and the logarithm of the scale
@@ -71,6 +75,17 @@ def chamfer(one: np.ndarray, two: np.ndarray, rng: np.random.Generator) -> float
         return NO_SURFACE_CHAMFER
     a, b = (p[rng.permutation(len(p))[:SURFACE_POINTS]] for p in (one, two))
     return float((cKDTree(b).query(a)[0].mean() + cKDTree(a).query(b)[0].mean()) / 2)
+
+
+def field_scores(field: np.ndarray, inside: np.ndarray, surface: np.ndarray) -> dict[str, float]:
+    """IoU and chamfer of a field on the lattice against a known inside and points of the known surface."""
+    found = chamfer(crossings(field), surface, np.random.default_rng(0))
+    return {"iou": volume_iou(field > 0, inside), "chamfer": found}
+
+
+def decibels(squared_error: float) -> float:
+    """PSNR of values in [0, 1], at most 60."""
+    return -10 * math.log10(max(squared_error, 1e-6))
 
 
 def sample_surface(vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -17,6 +17,7 @@ from numba import njit, prange
 from PIL import Image
 from skimage.measure import marching_cubes
 
+from benchmarks import scoring
 from benchmarks.shapes import CATEGORIES, Shape, look
 from benchmarks.shapes.folding import fold
 from hy3dgen.baking.texels import Texels, texels_of
@@ -96,11 +97,6 @@ def visible(
     return out
 
 
-def decibels(squared_error: float) -> float:
-    """PSNR of values in [0, 1], at most 60."""
-    return -10 * math.log10(max(squared_error, 1e-6))
-
-
 def texture_record(solid: Shape, paint: str | Path | None = None, size_px: int = SIZE_PX) -> Record:
     """PSNR of unseen and seen texels with each way of colouring. paint: a folder that holds a paint model; None takes
     the package's own, and leaves painting out where there is none."""
@@ -124,7 +120,7 @@ def _scores(item: Painted, made: dict[str, Any]) -> Iterator[tuple[str, float]]:
         error = np.square(values - item.truth).mean(1)
         for where, mask in (("unseen", ~item.seen), ("seen", item.seen)):
             if mask.any():
-                yield f"{name}_{where}_db", round(decibels(float(error[mask].mean())), 3)
+                yield f"{name}_{where}_db", round(scoring.decibels(float(error[mask].mean())), 3)
 
 
 def summary(records: dict[str, Record], size_px: int = SIZE_PX) -> Record:

@@ -30,8 +30,6 @@ from training.ranks import Ranks
 
 Record = dict[str, Any]
 POINTS_PER_PIECE = 2**17
-CELLS = 64
-PICTURE_PX = 512
 IMAGE_PX = 168  # of the shipped image encoder
 
 
@@ -57,7 +55,7 @@ def held_out(
     image_size: int,
     *,
     every: int = 4,
-    cells: int = CELLS,
+    cells: int = scoring.CELLS,
     categories: Iterable[str] = tuple(CATEGORIES),
     pictures: Path | None = None,
     rank: int = 0,
@@ -76,7 +74,7 @@ def held_out(
     for name, index in names:
         solid = shape(name, index)
         key = f"{name}-{index}"
-        seen.append(stored[key] if key in stored else preprocessed(solid.render(PICTURE_PX), image_size))
+        seen.append(stored[key] if key in stored else preprocessed(solid.render(scoring.PICTURE_PX), image_size))
         inside.append(solid.field(lattice) > 0)
         surface.append(solid.surface(scoring.SURFACE_POINTS))
     kinds = tuple(name for name, _ in names)
@@ -88,7 +86,7 @@ def preprocessed(picture: Any, image_size: int) -> Tensor:
     from hy3dgen.shapegen.models.conditioner import crop_centre, resize_shorter_side
     from hy3dgen.shapegen.preprocessors import ImageProcessorV2
 
-    seen = (ImageProcessorV2(size=PICTURE_PX)(picture)["image"] + 1) / 2
+    seen = (ImageProcessorV2(size=scoring.PICTURE_PX)(picture)["image"] + 1) / 2
     return crop_centre(resize_shorter_side(seen, image_size), image_size)
 
 
@@ -103,7 +101,7 @@ def write_pictures(path: Path, image_size: int, every: int = 1) -> None:
     with zipfile.ZipFile(archive, "w") as file:
         for name in CATEGORIES:
             for index in range(0, SHAPES_PER_CATEGORY, every):
-                seen = preprocessed(shape(name, index).render(PICTURE_PX), image_size)[0].permute(1, 2, 0)
+                seen = preprocessed(shape(name, index).render(scoring.PICTURE_PX), image_size)[0].permute(1, 2, 0)
                 picture = Image.fromarray((seen.clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy())
                 data = io.BytesIO()
                 picture.save(data, "WEBP", lossless=True, quality=100, method=6)
@@ -217,16 +215,10 @@ def decoded(networks: Networks, latents: Tensor, cells: int) -> np.ndarray:
     return torch.cat(values, 1).float().cpu().numpy().reshape(-1, cells + 1, cells + 1, cells + 1)
 
 
-def field_scores(field: np.ndarray, inside: np.ndarray, surface: np.ndarray) -> dict[str, float]:
-    """As ``benchmarks.quality.field_scores``, which this cannot import where there is no OpenCV (tested)."""
-    found = scoring.chamfer(scoring.crossings(field), surface, np.random.default_rng(0))
-    return {"iou": scoring.volume_iou(field > 0, inside), "chamfer": found}
-
-
 def summary(fields: np.ndarray, data: HeldOut, ranks: Ranks | None = None) -> Record:
     """Means, the median, and means by category of the benchmark's scores; over the parts of all ``ranks``."""
     with ThreadPoolExecutor(8) as pool:
-        mine = list(pool.map(field_scores, fields, data.inside, data.surface[..., :3]))
+        mine = list(pool.map(scoring.field_scores, fields, data.inside, data.surface[..., :3]))
     parts = (ranks or Ranks()).gathered(list(zip(data.categories, mine, strict=True)))
     records = [record for part in parts for _, record in part]
     by_category: dict[str, list[Record]] = {name: [] for name in CATEGORIES | MORE}

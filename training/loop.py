@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from training import checkpoints
 from training.ema import MovingAverage
 from training.log import JsonLines
-from training.networks import Networks
 from training.optim import MuonAdamW
 from training.ranks import Ranks
 from training.schedules import Progress, Schedule
@@ -25,12 +24,34 @@ from training.schedules import Progress, Schedule
 SAME_EVERY = 500  # steps after which all processes take over the main one's weights, in case rounding parted them
 
 
+class Trained(Protocol):
+    """Networks, as far as the loop knows them. config: what they are built from; scale: of their latents."""
+
+    config: dict[str, Any]
+
+    @property
+    def scale(self) -> float: ...
+
+    @scale.setter
+    def scale(self, value: float) -> None: ...
+
+    def facts(self) -> dict[str, Any]:
+        """What it takes beside the config to build them, for state and shards."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
+
+
 class Phase(Protocol):
     """What is trained, and on what."""
 
     name: str
-    networks: Networks
     batch_size: int
+
+    @property
+    def networks(self) -> Trained: ...
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         """What the optimiser changes."""
@@ -169,7 +190,7 @@ class Session:
         self.phase.prepare(self.passes)
         for _, parameter in self.phase.parameters():
             parameter.grad = None
-        self.ranks.agreed(0.0, False)  # wait for each other
+        self.ranks.wait()
         self._log("ready", seconds=time.monotonic() - begin)
         self.progress.begin()
 
@@ -211,12 +232,12 @@ class Session:
         stream = self._stream_place()
         if not self.ranks.main:
             return
+        networks = self.phase.networks
         state: dict[str, Any] = {
             "phase": self.phase.name,
-            "networks": self.phase.networks.state_dict(),
-            "config": self.phase.networks.config,
-            "num_points": self.phase.networks.num_points,
-            "scale": self.phase.networks.scale,
+            "networks": networks.state_dict(),
+            "config": networks.config,
+            "scale": networks.scale,
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.state_dict(),
             "data": self.phase.state(),
@@ -225,8 +246,9 @@ class Session:
             "piece_step": self.piece_step,
             "spent_s": self.progress.spent_s(),
             "finished": finished,
+            **networks.facts(),
         }
-        facts = {name: state[name] for name in ("phase", "config", "num_points", "scale", "step", "samples")}
+        facts = {name: state[name] for name in ("phase", "config", "scale", "step", "samples")} | networks.facts()
         facts["stream"] = state["data"]["stream"] = stream
         with self.average.applied():
             checkpoints.write_shards(self.out, self._kept(), facts)

@@ -88,6 +88,10 @@ class Networks(nn.Module):
         self.conditioner.requires_grad_(True)
         self.side = nn.Linear(self.image_encoder.hidden_size, CELLS_PER_PATCH * SIDE_CHANNELS)
 
+    def facts(self) -> dict[str, Any]:
+        """See ``loop.Trained``."""
+        return {"num_points": self.num_points}
+
     @property
     def image_encoder(self) -> Any:
         return self.conditioner.main_image_encoder

@@ -62,6 +62,10 @@ class Ranks:
         distributed.all_reduce(both)
         return float(both[0]), bool(both[1] > 0)
 
+    def wait(self) -> None:
+        """Until every process is here."""
+        self.agreed(0.0, False)
+
     def gathered(self, value: Any) -> list[Any]:
         """Every process's value (anything pickle can hold), in the order of ranks; for all of them."""
         if self.world == 1:

@@ -36,7 +36,7 @@ from training.vae import VaeOptions, VaePhase
 # What training imports, and what only evaluation, export and pictures ahead of time need.
 NEEDED = ("torch", "numpy", "numba", "scipy", "safetensors", "yaml", "PIL", "cupy", "triton")
 OPTIONAL = ("cv2", "trimesh", "diffusers", "transformers", "skimage", "einops")
-SHAPES = 2048
+SHAPES, FEW_SHAPES = 2048, 64  # that a GPU and a CPU make at once
 # Shares of the asked seconds; drawing and every kernel are quick to settle.
 DRAW, KERNEL, STEP = 0.08, 0.05, 0.25
 
@@ -101,7 +101,12 @@ def measure_all(options: argparse.Namespace, ranks: Ranks, device: torch.device)
     with blocks(11, ranks.rank, size=256, workers=options.workers, stride=ranks.world) as source:
         meter.measure(f"draw, {options.workers} workers", DRAW * seconds, 256, lambda: next(source), "shapes")
     made: list[Lot] = []
-    meter.measure("centre and scale", KERNEL * seconds, SHAPES, lambda: _lots(device, made), "shapes")
+    drawn = draw_block(11, 0, SHAPES if device.type == "cuda" else FEW_SHAPES)
+
+    def normalise() -> None:
+        made[:] = [normalised_lot(drawn, device, block_generator(device, 11, 0))]
+
+    meter.measure("centre and scale", KERNEL * seconds, len(drawn.counts), normalise, "shapes")
     if not made:
         return
     _agreement(meter, made[0], device)
@@ -136,14 +141,6 @@ def _collective(ranks: Ranks, device: torch.device) -> dict[str, Any]:
     expected = (ranks.world - 1) / 2
     right = abs(float(values[0][-1]) - expected) < 1e-6
     return {"ms_a_call": 200 * (time.perf_counter() - begin), "right": right}
-
-
-def _lots(device: torch.device, made: list[Lot]) -> Lot:
-    if not made:
-        _lots.drawn = draw_block(11, 0, SHAPES if device.type == "cuda" else 64)  # type: ignore[attr-defined]
-    lot = normalised_lot(_lots.drawn, device, block_generator(device, 11, 0))  # type: ignore[attr-defined]
-    made[:] = [lot]
-    return lot
 
 
 def _agreement(meter: Meter, lot: Lot, device: torch.device) -> None:

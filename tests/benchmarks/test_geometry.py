@@ -67,7 +67,15 @@ def test_the_device_rows_run_and_a_failing_one_stops_nothing(tmp_path: Path, mon
     assert rows["extract 385³"]["faces_equal_host"] and rows["raster front, torch"]["face_ids_unequal"] == 0
     lines = geometry_gpu.section(output)
     assert sum(line.startswith("| raster front, triton |") for line in lines) == 2
-    assert not geometry_gpu.section(tmp_path / "none.json")[-2].startswith("| fill")
+    last = list(geometry_gpu.EXPECTED)[-1]
+    assert geometry_gpu.section(tmp_path / "none.json")[-2].startswith(f"| {last} |")
+
+
+def test_the_page_has_the_committed_device_rows():
+    page = (geometry.ROOT / "docs/geometry.md").read_text(encoding="utf-8").splitlines()
+    lines = geometry_gpu.section(geometry_gpu.RESULTS)
+    assert any("Measured: NVIDIA" in line for line in lines)
+    assert [line for line in lines if line not in page] == []
 
 
 def test_device_rows_after_the_budget_are_left_out():

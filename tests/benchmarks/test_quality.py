@@ -81,7 +81,7 @@ def test_a_known_field_scores_full_marks() -> None:
     from benchmarks import scoring
 
     field = 0.7 - np.linalg.norm(scoring.lattice(32), axis=-1)
-    scores = quality.field_scores(field, field > 0, scoring.crossings(field))
+    scores = scoring.field_scores(field, field > 0, scoring.crossings(field))
     assert scores["iou"] == 1.0 and scores["chamfer"] < 0.02
 
 

@@ -162,14 +162,3 @@ def test_parts_of_the_held_out_set_are_all_of_it():
     parts = [evaluate.held_out(28, every=8, cells=4, categories=("mug", "fruit"), rank=r, world=3) for r in range(3)]
     assert [len(part) for part in parts] == [2, 1, 1]
     assert torch.equal(torch.cat([part.pictures for part in parts]).sum(), whole.pictures.sum())
-
-
-def test_scores_are_the_benchmarks():
-    from benchmarks.quality import field_scores
-
-    field = np.random.default_rng(0).normal(size=(9, 9, 9)).astype(np.float32)
-    inside, surface = field > 0.3, np.random.default_rng(1).uniform(-1, 1, (50, 3))
-    assert evaluate.field_scores(field, inside, surface) == field_scores(field, inside, surface)
-    from benchmarks import quality
-
-    assert (evaluate.CELLS, evaluate.PICTURE_PX) == (quality.CELLS, quality.PICTURE_PX)

@@ -17,6 +17,7 @@ from benchmarks.shapes import folding
 from benchmarks.shapes.render import EFFECT_FLOATS
 from training.generator import scalar
 from training.generator.kernels import Parts, SceneRows
+from training.generator.loops import STREAM
 from training.generator.translate import cuda_source
 
 THREADS = 128
@@ -42,7 +43,7 @@ extern "C" __global__ void k_field(SHAPES, const float* points, int n, float* va
 
 extern "C" __global__ void k_surface(SHAPES, const float* boxes, int n, long long seed, float* out, bool* found) {
   ITEM(n) SHAPE
-  long long state = scalar_mixed(scalar_mixed(scalar_mixed(305419896, seed), b), i);
+  long long state = scalar_mixed(scalar_mixed(scalar_mixed(STREAM, seed), b), i);
   scalar_surface_point_t r = scalar_surface_point(rows, pose, boxes + b * 6, state);
   float* o = out + (b * n + i) * 6;
   o[0] = r.v0; o[1] = r.v1; o[2] = r.v2; o[3] = r.v3; o[4] = r.v4; o[5] = r.v5; found[b * n + i] = r.v6;
@@ -91,7 +92,7 @@ def program() -> str:
     """The whole CUDA source."""
     functions = [folding.estimate, scalar.mixed, scalar.surface_point, scalar.pixel, scalar.cell]
     source = cuda_source(functions, apart=[folding.fold])
-    return f"{source}\n#define EFFECTS {EFFECT_FLOATS}\n{KERNELS}"
+    return f"{source}\n#define EFFECTS {EFFECT_FLOATS}\n#define STREAM {STREAM}LL\n{KERNELS}"
 
 
 @cache

@@ -1,7 +1,8 @@
 """Train nano's paint model: `python -m training.paint vae|unet|both|rates|export|evaluate|sheet --out DIR`.
 
-A piece of training ends after its minutes, or on SIGTERM, and leaves in --out: state.pt (to go on exactly on this
-machine), fp16 shards with hashes (to go on elsewhere), log.jsonl. See docs/training.md.
+A piece of training ends after its minutes, or on SIGTERM, and leaves in --out: state.pt (weights, optimiser and
+averages, to go on with on this machine, on scenes behind those that were traced: the pool is filled anew), fp16 shards
+with hashes (to go on elsewhere), log.jsonl. See docs/training.md.
 """
 
 from __future__ import annotations

@@ -13,6 +13,9 @@ from training.paint.pool import Batch
 FIT_ERROR = 0.015
 """Spread of how wrong a picture may lie over its silhouette, as a share of the outline's box."""
 
+UNSEEN = 0.05
+"""What the picture shows less well than this (see ``Guess.seen``) counts as unseen."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -21,6 +24,11 @@ class Prepared:
     batch: Batch
     guess: Guess
     target: Tensor
+
+    @property
+    def unseen(self) -> Tensor:
+        """(B, 6, S, S) bool: pixels of the object that the picture does not show."""
+        return self.guess.covered & (self.guess.seen < UNSEEN)
 
 
 def prepared(batch: Batch, generator: torch.Generator | None = None) -> Prepared:

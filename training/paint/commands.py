@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,13 @@ PHASES: dict[str, type[PaintPhase]] = {"vae": AutoencoderPhase, "unet": ViewsPha
 
 @dataclass
 class Start:
-    """Networks, and the state to go on exactly from (else None) with the number of the next scene."""
+    """Networks, the state to go on from (else None) and the number of the next scene: the pool is filled anew from
+    there, so a resumed piece sees other scenes than one that was not interrupted."""
 
     networks: PaintNetworks
-    state: dict[str, Any] | None
-    number: int
+    state: dict[str, Any] | None = None
+    number: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)  # of shards
 
 
 def load_networks(options: argparse.Namespace, device: torch.device, phase: str | None = None) -> Start:
@@ -53,7 +55,7 @@ def load_networks(options: argparse.Namespace, device: torch.device, phase: str 
         )
         networks = PaintNetworks(config)
         nets.initialise(networks, torch.Generator().manual_seed(options.seed))
-        return Start(networks.to(device), None, 0)
+        return Start(networks.to(device))
     if phase and (folder / checkpoints.STATE).is_file():
         state = checkpoints.read_state(folder, device)
         if state["phase"] == PHASES[phase].name:
@@ -62,7 +64,7 @@ def load_networks(options: argparse.Namespace, device: torch.device, phase: str 
     tensors, facts = checkpoints.read_shards(folder)
     networks = PaintNetworks(facts["config"])
     nets.load_tensors(networks, tensors, str(folder))
-    return Start(networks.to(device), None, facts["stream"]["block"])
+    return Start(networks.to(device), None, facts["stream"]["block"], facts)
 
 
 def vae(options: argparse.Namespace) -> bool:
@@ -88,9 +90,9 @@ def _trained(options: argparse.Namespace, name: str, ranks: Ranks, device: torch
     if options.resume and not same_piece:
         raise UsageError(f"{options.out} holds no interrupted piece of phase {name}; leave out --resume")
     log = _log(options, ranks)
-    with _opened(options, device, start.number, ranks) as (pool, executor):
-        held_out = _held_out(options, executor, device) if name == "unet" else None
-        session = _session(options, name, start.networks, pool, log, held_out, ranks)
+    with _opened(options, start, device, ranks) as (pool, executor):
+        held_out = _held_out(options, start.networks, executor, device) if name == "unet" else None
+        session = _session(options, name, start, pool, log, held_out, ranks)
         if start.state:
             session.load(start.state, same_piece=same_piece)
             if same_piece:
@@ -106,22 +108,23 @@ def both(options: argparse.Namespace) -> bool:
 
 
 def _both(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> bool:
-    networks = load_networks(options, device).networks
+    start = load_networks(options, device)
+    networks = start.networks
     log = _log(options, ranks)
     _note_start(options, networks, device, log, ranks)
-    with _opened(options, device, 0, ranks) as (pool, executor):
-        held_out = _held_out(options, executor, device)
+    with _opened(options, start, device, ranks) as (pool, executor):
+        held_out = _held_out(options, networks, executor, device)
         for name in PHASES:
             options.minutes, options.steps = getattr(options, f"{name}_minutes"), getattr(options, f"{name}_steps")
-            session = _session(options, name, networks, pool, log, held_out if name == "unet" else None, ranks)
+            session = _session(options, name, start, pool, log, held_out if name == "unet" else None, ranks)
             if not session.run():
                 return False
-            ranks.agreed(0.0, False)  # the main process has written
+            ranks.wait()  # the main process has written
             _apply_shards(networks, options.out)
         log.write("pool", scenes=pool.traced)
         if ranks.main:
             _finish(options, networks, held_out(), log)
-        ranks.agreed(0.0, False)
+        ranks.wait()
     return True
 
 
@@ -132,16 +135,17 @@ def _log(options: argparse.Namespace, ranks: Ranks) -> JsonLines:
 def rates(options: argparse.Namespace) -> bool:
     """A few steps of each phase at full size, with what everything takes, and all that comes after them."""
     device = _prepared_device(options)
-    networks = load_networks(options, device).networks
+    start = load_networks(options, device)
+    networks = start.networks
     log, ranks = JsonLines(options.out / "log.jsonl"), Ranks()
     begin = time.monotonic()
-    with _opened(options, device, 0, ranks) as (pool, executor):
-        held_out = _held_out(options, executor, device)
+    with _opened(options, start, device, ranks) as (pool, executor):
+        held_out = _held_out(options, networks, executor, device)
         log.write("rates", what="first scenes", seconds=time.monotonic() - begin, scenes=pool.traced)
         options.minutes = None
         for name in PHASES:
             begin, before = time.monotonic(), pool.traced
-            _session(options, name, networks, pool, log, None, ranks).run()
+            _session(options, name, start, pool, log, None, ranks).run()
             _apply_shards(networks, options.out)
             seconds = time.monotonic() - begin
             log.write("rates", what=name, seconds=seconds, scenes_per_s=(pool.traced - before) / seconds)
@@ -163,7 +167,7 @@ def evaluate(options: argparse.Namespace) -> bool:
     """PSNR of a run's averages on held-out shapes."""
     device = pick_device(options.device)
     networks = load_networks(options, device).networks.eval()
-    data = _held_out(options, None, device)()
+    data = _held_out(options, networks, None, device)()
     JsonLines(options.out / "log.jsonl").write("evaluation", part="paint", **score.scored(networks, data))
     return True
 
@@ -179,7 +183,7 @@ def sheet(options: argparse.Namespace) -> bool:
     """The contact sheet, to sheet.png."""
     device = pick_device(options.device)
     networks = load_networks(options, device).networks.eval()
-    _write_sheet(options, networks, _held_out(options, None, device)())
+    _write_sheet(options, networks, _held_out(options, networks, None, device)())
     return True
 
 
@@ -204,12 +208,11 @@ def _prepared_device(options: argparse.Namespace) -> torch.device:
 
 @contextmanager
 def _opened(
-    options: argparse.Namespace, device: torch.device, number: int, ranks: Ranks
+    options: argparse.Namespace, start: Start, device: torch.device, ranks: Ranks
 ) -> Iterator[tuple[Pool, ProcessPoolExecutor | None]]:
     seed = 10 * options.seed + STREAM_SEED + 1000 * ranks.rank  # every process has scenes of its own
-    with opened(
-        device, seed, first=number, capacity=options.pool, workers=options.workers, size_px=options.view_px
-    ) as (pool, executor):
+    chosen = {"first": start.number, "capacity": options.pool, "size_px": start.networks.view_px}
+    with opened(device, seed, workers=options.workers, **chosen) as (pool, executor):
         least = min(options.least, options.pool)
         if executor is None:
             pool.fill_here(least)
@@ -219,13 +222,14 @@ def _opened(
 def _session(
     options: argparse.Namespace,
     name: str,
-    networks: PaintNetworks,
+    start: Start,
     pool: Pool,
     log: JsonLines,
     held_out: Callable[[], Batch] | None,
     ranks: Ranks,
 ) -> Session:
     pool.wait_for(min(options.least, options.pool))
+    networks = start.networks
     device = next(networks.parameters()).device
     chosen = PaintOptions(batch_size=options.vae_batch if name == "vae" else options.batch)
     generator = block_generator(device, options.seed, list(PHASES).index(name), pool.place()["block"], ranks.rank)
@@ -235,8 +239,8 @@ def _session(
         assert held_out is not None
         return score.scored(networks, held_out())
 
-    return Session(
-        phase=phase,  # type: ignore[arg-type]
+    session = Session(
+        phase=phase,
         progress=_progress(options.minutes, options.steps, 0.0),
         schedule=Schedule(options.rate, options.decay, options.warm_up),
         out=options.out,
@@ -248,6 +252,9 @@ def _session(
         passes=2 if device.type == "cuda" else 0,  # cuDNN tries its algorithms before the clock starts
         ranks=ranks,
     )
+    if start.facts.get("phase") == phase.name:  # counts go on; a state brings its own
+        session.step, session.samples = start.facts["step"], start.facts["samples"]
+    return session
 
 
 def _progress(minutes: float | None, steps: int | None, spent_s: float) -> ByTime | BySteps:
@@ -265,18 +272,18 @@ def _apply_shards(networks: PaintNetworks, folder: Path) -> None:
 
 
 def _held_out(
-    options: argparse.Namespace, executor: ProcessPoolExecutor | None, device: torch.device
+    options: argparse.Namespace, networks: PaintNetworks, executor: ProcessPoolExecutor | None, device: torch.device
 ) -> Callable[[], Batch]:
     """Tracing begins now, in the workers when there are some; calling the result waits for it."""
-    names = score.held_out_names(options.per_category)
+    names, size_px = score.held_out_names(options.per_category), networks.view_px
     parts = [names[i : i + 4] for i in range(0, len(names), 4)]
-    waiting = [executor.submit(held_out_block, part, options.view_px) for part in parts] if executor else None
+    waiting = [executor.submit(held_out_block, part, size_px) for part in parts] if executor else None
     kept: list[Batch] = []
 
     def data() -> Batch:
         if not kept:
             if waiting is None:
-                blocks = [held_out_block(part, options.view_px) for part in parts]
+                blocks = [held_out_block(part, size_px) for part in parts]
             else:
                 blocks = [future.result() for future in waiting]
             kept.append(unpacked(torch.from_numpy(np.concatenate(blocks)).to(device)))

@@ -59,13 +59,15 @@ class PaintNetworks(nn.Module):
     scale: what latents are multiplied by; in the config it is the autoencoder's ``scaling_factor``
     """
 
-    num_points = 0  # of the shape model's point encoder, which training/loop keeps for every phase
-
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = copy.deepcopy(config)
         self.vae: Any = use_attend(AutoencoderKL.from_config(self.config["vae"]))
         self.unet: Any = UNet2p5DConditionModel(UNet2DConditionModel.from_config(self.config["unet"]))
+
+    def facts(self) -> dict[str, Any]:
+        """See ``loop.Trained``: the config says everything."""
+        return {}
 
     @property
     def scale(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +27,7 @@ class PaintOptions:
     """batch_size: scenes a step; kl: weight of the autoencoder's KL; edges: of the error of differences between
     neighbours; latent: of the squared error of latents beside that of pixels; seen, background: of pixels that the
     picture shows, and beside the object, against 1 for unseen ones; floor: squared error that nothing is gained below;
-    noise_share: scenes that start from noise as the plain pipeline does; free_share: scenes without reference and text;
-    decoder: let the decoder learn with the UNet"""
+    noise_share: scenes that start from noise as the plain pipeline does; free_share: without reference and text"""
 
     batch_size: int = 96
     kl: float = 1e-6
@@ -38,10 +38,9 @@ class PaintOptions:
     floor: float = 2e-3
     noise_share: float = 0.15
     free_share: float = 0.05
-    decoder: bool = True
 
 
-class PaintPhase:
+class PaintPhase(ABC):
     """What both phases share: the data and its state."""
 
     name = "paint"
@@ -71,26 +70,31 @@ class PaintPhase:
         return {"stream": self.place(), "generator": generator_state(self._generator)}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """The generator's place; the pool is opened at its own place by whoever builds it."""
+        """The generator's place. The pool is opened at its own by whoever builds it, and filled with later scenes."""
         restore_generator(self._generator, state["generator"])
 
+    @abstractmethod
+    def parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """See ``loop.Phase``."""
+
+    @abstractmethod
     def loss(self) -> tuple[Tensor, dict[str, Tensor]]:
         """See ``loop.Phase``."""
-        raise NotImplementedError
 
     def place(self) -> dict[str, int]:
         """See ``loop.Phase``."""
         return self._pool.place()
 
     def prepare(self, passes: int) -> None:
-        """See ``loop.Phase``. Scenes are drawn from the pool, which stays as it is; only the generator moves."""
+        """See ``loop.Phase``. Drawing leaves the pool as it is; all noise is the generator's, put back after."""
         before = generator_state(self._generator)
         for _ in range(passes):
             self.loss()[0].backward()
         restore_generator(self._generator, before)
 
+    @abstractmethod
     def finish(self, log: JsonLines) -> None:
-        """Nothing to measure."""
+        """See ``loop.Phase``."""
 
 
 class AutoencoderPhase(PaintPhase):
@@ -119,10 +123,7 @@ class AutoencoderPhase(PaintPhase):
         options, pictures = self._options, self._pictures() * 2 - 1
         with self._bf16(pictures):
             posterior = self.networks.vae.encode(pictures).latent_dist
-            # its own draw: the class's would take the process's generator
-            noise = torch.randn(posterior.mean.shape, generator=self._generator, device=pictures.device)
-            latents = posterior.mean + posterior.std * noise
-            made = self.networks.vae.decode(latents).sample
+            made = self.networks.vae.decode(posterior.sample(self._generator)).sample
         error = made.float() - pictures
         squared, absolute = error.square().mean(), error.abs().mean()
         edges = edge_error(error)
@@ -139,7 +140,7 @@ class AutoencoderPhase(PaintPhase):
         networks.scale = 1.0
         item = self._next()
         with self._bf16(item.target):
-            latents = networks.encode(item.target).float()
+            latents = networks.encode(item.target, self._generator).float()
         networks.scale = 1 / float(latents.std())
         log.write("latents", scale=networks.scale, mean=float(latents.mean()))
 
@@ -160,7 +161,7 @@ class ViewsPhase(PaintPhase):
     name = "paint_unet"
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
-        parts = ("unet.", "vae.decoder.", "vae.post_quant_conv.") if self._options.decoder else ("unet.",)
+        parts = ("unet.", "vae.decoder.", "vae.post_quant_conv.")
         return [item for item in self.networks.named_parameters() if item[0].startswith(parts)]
 
     def loss(self) -> tuple[Tensor, dict[str, Tensor]]:
@@ -168,29 +169,31 @@ class ViewsPhase(PaintPhase):
         options, item = self._options, self._next()
         size, device = len(item.batch), item.target.device
         with torch.no_grad(), self._bf16(item.target):
-            start = self.networks.encode(item.guess.views)
-            wanted = self.networks.encode(item.target)
+            start = self.networks.encode(item.guess.views, self._generator)
+            wanted = self.networks.encode(item.target, self._generator)
             noise = torch.randn(start.shape, generator=self._generator, device=device)
             blind = torch.rand(size, 1, 1, 1, 1, generator=self._generator, device=device) < options.noise_share
             start = torch.where(blind, noise, start)
         free = int(options.free_share * size)
         with self._bf16(item.target):
-            latents = predicted(self.networks, item, start, free=free)
+            latents = predicted(self.networks, item, start, self._generator, free=free)
             made = self.networks.decode(latents)
         latent = (latents.float() - wanted.float()).square().mean()
         error = (made.float() - item.target).square().mean(2)
-        covered, unseen = item.guess.covered, item.guess.seen < UNSEEN
-        weight = torch.where(covered, torch.where(unseen, 1.0, options.seen), options.background)
+        weight = torch.where(item.unseen, 1.0, torch.where(item.guess.covered, options.seen, options.background))
         pixel = (error * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))
         # Its logarithm, as PSNR has it: a plain mean would be about the few scenes whose back cannot be guessed.
         loss = options.latent * latent + (pixel + options.floor).log().mean()
         figures = {"latent": latent, "pixel": pixel.mean()} | _unseen_errors(item, error.detach(), blind)
         return loss, {name: value.detach() for name, value in figures.items()}
 
+    def finish(self, log: JsonLines) -> None:
+        """Nothing to measure."""
+
 
 def _unseen_errors(item: Prepared, error: Tensor, blind: Tensor) -> dict[str, Tensor]:
     """Mean squared errors of pixels that the picture does not show: ours, the first guess's, and ours from noise."""
-    unseen = item.guess.covered & (item.guess.seen < UNSEEN)
+    unseen = item.unseen
     guided = unseen & ~blind[:, :, 0, 0, 0, None, None]
     raw = (item.guess.views - item.batch.albedo).square().mean(2)
 
@@ -204,16 +207,15 @@ def _unseen_errors(item: Prepared, error: Tensor, blind: Tensor) -> dict[str, Te
     }
 
 
-UNSEEN = 0.05
-
-
-def predicted(networks: PaintNetworks, item: Prepared, start: Tensor, *, free: int = 0) -> Tensor:
+def predicted(
+    networks: PaintNetworks, item: Prepared, start: Tensor, generator: torch.Generator, *, free: int = 0
+) -> Tensor:
     """Scaled latents (B, 6, 4, s, s) of the views, as the pipeline's one step makes them. start: of the same shape;
-    free: so many scenes at the beginning have neither reference nor text."""
+    generator: of the posteriors' noise; free: so many scenes at the beginning have neither reference nor text."""
     batch = item.batch
     with torch.no_grad():
-        normals, positions = networks.encode(batch.normals), networks.encode(batch.positions)
-        reference = networks.encode(on_white(batch.picture)[free:, None])
+        normals, positions = networks.encode(batch.normals, generator), networks.encode(batch.positions, generator)
+        reference = networks.encode(on_white(batch.picture)[free:, None], generator)
     rows = len(batch) - free
     text = networks.unet.unet.learned_text_clip_gen.expand(rows, -1, -1)
     features = networks.unet.encode_reference(reference)

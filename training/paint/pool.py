@@ -7,6 +7,7 @@ where the system has it: pipes would keep the training process busy.
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from hy3dgen.texgen.config import VIEWS_DEG
+from training.generator.draw import deaf_to_signals
 from training.paint.trace import MAP_CHANNELS, VIEW_PX, held_out_scene, training_scene
 
 BLOCK = 16
@@ -76,12 +78,21 @@ def _written(path: Path, seed: int, first: int, count: int, size_px: int) -> Pat
     return path
 
 
-def _one_thread() -> None:
-    """The workers are as many as the cores; threads of their own would only wait for each other."""
+def _worker() -> None:
+    """Deaf to signals, which are for the trainer. The workers are as many as the cores; threads of their own would only
+    wait for each other."""
+    deaf_to_signals()
     import numba
 
     numba.set_num_threads(1)
     torch.set_num_threads(1)
+
+
+def home_of_blocks(count: int, size_px: int) -> Path | None:
+    """Where ``count`` blocks wait to be read: shared memory when twice of them have room there, else None, for the
+    system's folder of temporary files. A container often has 64 MB of shared memory, four blocks of 128 px."""
+    needed = count * BLOCK * CHANNELS * size_px**2
+    return SHARED if SHARED.is_dir() and shutil.disk_usage(SHARED).free > 2 * needed else None
 
 
 class Pool:
@@ -163,19 +174,18 @@ def opened(
         return
     training_scene(seed, 0, 8)  # compiles once, into numba's cache, before all workers would
     stop = threading.Event()
-    home = SHARED if SHARED.is_dir() else None
+    depth = workers + workers // 2
     context = multiprocessing.get_context("spawn")  # not forked: the parent holds threads and perhaps a device
-    with tempfile.TemporaryDirectory(dir=home, ignore_cleanup_errors=True) as folder:
-        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
-        feeder = threading.Thread(
-            target=pool._feed, args=(executor, Path(folder), workers + workers // 2, stop), daemon=True
-        )
+    with tempfile.TemporaryDirectory(dir=home_of_blocks(depth, size_px), ignore_cleanup_errors=True) as folder:
+        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_worker)
+        feeder = threading.Thread(target=pool._feed, args=(executor, Path(folder), depth, stop), daemon=True)
         try:
             feeder.start()
             yield pool, executor
         finally:
             stop.set()
-            executor.shutdown(wait=False, cancel_futures=True)
             feeder.join(timeout=5)
-            for process in list((executor._processes or {}).values()):
-                process.terminate()
+            processes = list((executor._processes or {}).values())  # the executor forgets them when it shuts down
+            executor.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.kill()  # deaf to anything milder; nobody waits for the scene under way

@@ -6,16 +6,16 @@ View pixels, fast enough to look at during training. Published figures are of te
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks import scoring
 from benchmarks.shapes import CATEGORIES
 from training.paint.batches import Prepared, on_white, prepared
 from training.paint.networks import PaintNetworks
-from training.paint.phases import UNSEEN, predicted
+from training.paint.phases import predicted
 from training.paint.pool import Batch
 
 
@@ -30,7 +30,7 @@ def painted(networks: PaintNetworks, item: Prepared, *, from_noise: bool = False
     start = networks.encode(item.guess.views, generator)
     if from_noise:
         start = torch.randn(start.shape, generator=generator, device=start.device)
-    return networks.decode(predicted(networks, item, start)).clamp(0, 1)
+    return networks.decode(predicted(networks, item, start, generator)).clamp(0, 1)
 
 
 @torch.inference_mode()
@@ -38,6 +38,7 @@ def scored(networks: PaintNetworks, data: Batch, *, batch_size: int = 16) -> dic
     """Means over scenes of the PSNR in dB: 'unseen' and 'seen' pixels of the painted views, the first guess ('guess_'),
     the same started from noise ('noise_'), the mean colour of the picture ('flat_'), and the autoencoder alone."""
     rows: dict[str, list[float]] = {}
+    generator = torch.Generator(data.picture.device).manual_seed(0)
     for first in range(0, len(data), batch_size):
         item = prepared(data[first : first + batch_size])
         made = {
@@ -45,22 +46,16 @@ def scored(networks: PaintNetworks, data: Batch, *, batch_size: int = 16) -> dic
             "noise_": painted(networks, item, from_noise=True),
             "guess_": item.guess.views,
             "flat_": _flat(item),
-            "coded_": networks.decode(networks.encode(item.target)).clamp(0, 1),
+            "coded_": networks.decode(networks.encode(item.target, generator)).clamp(0, 1),
         }
-        truth, covered = item.batch.albedo, item.guess.covered
-        unseen = covered & (item.guess.seen < UNSEEN)
+        truth, covered, unseen = item.batch.albedo, item.guess.covered, item.unseen
         for name, views in made.items():
             error = (views - truth).square().mean(2)
             for where, mask in (("unseen", unseen), ("seen", covered & ~unseen)):
                 for values, chosen in zip(error, mask, strict=True):
                     if int(chosen.sum()) >= 16:
-                        rows.setdefault(f"{name}{where}_db", []).append(decibels(float(values[chosen].mean())))
+                        rows.setdefault(f"{name}{where}_db", []).append(scoring.decibels(float(values[chosen].mean())))
     return {name: sum(values) / len(values) for name, values in rows.items()} | {"count": len(data)}
-
-
-def decibels(squared_error: float) -> float:
-    """PSNR of values in [0, 1]; at most 60."""
-    return -10 * math.log10(max(squared_error, 1e-6))
 
 
 def _flat(item: Prepared) -> Tensor:
@@ -74,15 +69,11 @@ def sheet(networks: PaintNetworks, data: Batch) -> Tensor:
     """(H, W, 3) uint8: for each scene the picture and six views; rows truth, guess, painted, painted from noise."""
     item = prepared(data)
     white = on_white(item.batch.picture)
+    rows = (item.batch.albedo, item.guess.views, painted(networks, item), painted(networks, item, from_noise=True))
     strips = []
     for index in range(len(data)):
         mask = item.guess.covered[index][:, None]
-        for views in (
-            item.batch.albedo,
-            item.guess.views,
-            painted(networks, item),
-            painted(networks, item, from_noise=True),
-        ):
+        for views in rows:
             tiles = [white[index], *torch.where(mask, views[index], 1.0)]
             strips.append(torch.cat(tiles, 2))
     return (torch.cat(strips, 1).permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu()

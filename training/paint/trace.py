@@ -62,7 +62,7 @@ def _roughly_normalised(
 ) -> tuple[Shape, np.ndarray] | None:
     """A shape of the category and (N, 3) points of its surface, the box of which is centred and scaled.
 
-    The benchmark searches the tips, too; painting does not need them and this takes a sixth of the time.
+    The benchmark searches the tips, too, which takes most of its time; painting does not need them.
     """
     sketch = Sketch(rng)
     CATEGORIES[name](sketch)

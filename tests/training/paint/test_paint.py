@@ -23,7 +23,7 @@ from training.log import JsonLines
 from training.loop import Session
 from training.paint import score
 from training.paint.__main__ import main
-from training.paint.batches import prepared, varied
+from training.paint.batches import Prepared, prepared, varied
 from training.paint.export import FOLDER, export
 from training.paint.networks import PaintNetworks, initialise, paint_config
 from training.paint.phases import CAMERAS, AutoencoderPhase, PaintOptions, ViewsPhase
@@ -70,7 +70,8 @@ def test_traced_maps_are_those_of_the_mesh(name, index):
     line = np.linspace(-1.02, 1.02, 97)
     lattice = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1)
     vertices, faces, _, _ = marching_cubes(solid.field(lattice), 0)
-    mesh = prepare((vertices * (line[1] - line[0]) - 1.02).astype(np.float32), faces[:, ::-1].copy())
+    vertices, faces = (vertices * (line[1] - line[0]) - 1.02).astype(np.float32), faces[:, ::-1].copy()
+    mesh = prepare(vertices, faces)
     for mine, (azimuth, elevation) in zip(scene.maps, VIEWS_DEG, strict=True):
         drawing = maps.draw(mesh, View(azimuth, elevation), (96, 96))
         covered = drawing.raster.covered.numpy()
@@ -81,6 +82,11 @@ def test_traced_maps_are_those_of_the_mesh(name, index):
             difference = np.abs(maps.to_uint8(theirs)[both].astype(int) - part.transpose(1, 2, 0)[both])
             assert np.median(difference) <= 2
             assert difference.mean() < 8
+        corners = vertices[faces[drawing.raster.face_ids.numpy()[both] - 1]]
+        points = np.einsum("nk,nkc->nc", drawing.raster.barycentrics.numpy()[both], corners)
+        difference = np.abs(255 * solid.albedo(points.astype(np.float64)) - mine[:3].transpose(1, 2, 0)[both])
+        assert np.median(difference) <= 2
+        assert difference.mean() < 8
 
 
 def test_the_stream_is_a_function_of_its_numbers(pool):
@@ -163,3 +169,38 @@ def test_the_pipeline_paints_what_was_trained(networks, pool, tmp_path):
     for made, wanted in zip(views, expected, strict=True):
         difference = np.abs(np.array(made) / 255.0 - wanted.permute(1, 2, 0).numpy())
         assert difference.max() < 0.02
+
+
+@pytest.mark.parametrize("kind", [AutoencoderPhase, ViewsPhase])
+def test_preparing_has_no_effect_on_what_follows(kind, pool, networks):
+    def first_loss(passes: int) -> torch.Tensor:
+        phase = kind(networks, pool, torch.Generator().manual_seed(1), PaintOptions(batch_size=2))
+        phase.prepare(passes)
+        return phase.loss()[0].detach()
+
+    assert torch.equal(first_loss(0), first_loss(2))
+
+
+def test_scores_and_latent_scale_repeat(pool, networks, tmp_path):
+    data, log = unpacked(pool._scenes[:2]), JsonLines(tmp_path / "log.jsonl", show=False)
+    assert score.scored(networks, data) == score.scored(networks, data)
+    scales = []
+    for _ in range(2):
+        AutoencoderPhase(networks, pool, torch.Generator().manual_seed(1), PaintOptions(batch_size=2)).finish(log)
+        scales.append(networks.scale)
+    assert scales[0] == scales[1]
+
+
+def test_a_sheet_paints_its_scenes_once(pool, networks, monkeypatch):
+    calls = []
+
+    def painted(_: PaintNetworks, item: Prepared, *, from_noise: bool = False) -> torch.Tensor:
+        calls.append(from_noise)
+        return torch.full_like(item.guess.views, 0.25 if from_noise else 0.75)
+
+    monkeypatch.setattr(score, "painted", painted)
+    picture = score.sheet(networks, unpacked(pool._scenes[:3]))
+    assert calls == [False, True]
+    assert picture.shape == (3 * 4 * 32, 7 * 32, 3)
+    painted_rows = picture.view(3, 4, 32, 7, 32, 3)[:, 2:, :, 1:]
+    assert all((painted_rows[:, row] == value).any() for row, value in ((0, 191), (1, 64)))
