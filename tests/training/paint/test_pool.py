@@ -30,7 +30,7 @@ def test_workers_outlive_a_signal_to_the_group_and_end_with_the_pool():
         pool.wait_for(pool.traced + 64)
         assert all(process.is_alive() for process in processes)
     end = time.monotonic() + 10
-    # Not join(): while the executor's own thread reaps a worker, it returns at once and the worker still counts as alive.
+    # Not join(): while the executor's own thread reaps a worker it returns at once, and the worker counts as alive.
     while any(process.is_alive() for process in processes) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(process.is_alive() for process in processes)
