@@ -230,7 +230,7 @@ def _low_frequencies(columns: int, num_freqs: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _least_squares(decoder: Any, latents: Tensor, points: Tensor, ridge: float = 1e-6) -> tuple[Tensor, Tensor]:
+def _least_squares(decoder: Any, latents: Tensor, points: Tensor, ridge: float = 1e-4) -> tuple[Tensor, Tensor]:
     """Weight (1, F) and bias (1,) of the output layer."""
     features: list[Tensor] = []
     hook = decoder.output_proj.register_forward_pre_hook(lambda module, given: features.append(given[0][0]))
