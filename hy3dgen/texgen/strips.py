@@ -50,10 +50,9 @@ def use_strips(vae: Any, *, strip_values: int = STRIP_VALUES) -> None:
 
 def drop_strips(vae: Any) -> None:
     """Undo ``use_strips``; harmless when nothing is to be undone."""
-    for coder in (vae.encoder, vae.decoder):
-        for module in coder.modules():
-            if getattr(module.__dict__.get("forward"), "in_strips", False):
-                del module.__dict__["forward"]
+    for module in vae.modules() if isinstance(vae, nn.Module) else ():  # a stand-in has nothing to undo
+        if getattr(module.__dict__.get("forward"), "in_strips", False):
+            del module.__dict__["forward"]
 
 
 class _Strips:
@@ -101,7 +100,8 @@ class _Strips:
         if resnet.conv_shortcut is None:
             for start, stop in self._strips(h):
                 x[:, :, start:stop] += _conv_rows(resnet.conv2, read, h.shape[2], start, stop)
-                x[:, :, start:stop] /= resnet.output_scale_factor
+                if resnet.output_scale_factor != 1:
+                    x[:, :, start:stop] /= resnet.output_scale_factor
             return x
         done: tuple[int, int, Tensor] | None = None  # written over h when the next strip has read its neighbour rows
         for start, stop in self._strips(x):
@@ -170,8 +170,7 @@ class _Strips:
         """Mean and variance (B, groups) over the whole map."""
         means, variances, shares = [], [], []
         for start, stop in self._strips(x):
-            part = x[:, :, start:stop].to(exact).reshape(x.shape[0], groups, -1)
-            variance, mean = torch.var_mean(part, dim=-1, correction=0)
+            variance, mean = _strip_moments(x[:, :, start:stop], groups, exact)
             means.append(mean)
             variances.append(variance)
             shares.append((stop - start) / x.shape[2])
@@ -188,6 +187,11 @@ class _Strips:
         rows = max(1, self._values // max(row_values, 1))
         for start in range(0, height, rows):
             yield start, min(start + rows, height)
+
+
+def _strip_moments(strip: Tensor, groups: int, exact: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Variance and mean (B, groups) of one strip; a function, so that its float32 copy is gone before the next one."""
+    return torch.var_mean(strip.to(exact).reshape(strip.shape[0], groups, -1), dim=-1, correction=0)
 
 
 def _rows_of(x: Tensor) -> Read:
