@@ -9,6 +9,7 @@ import torch
 from hy3dgen.errors import UsageError
 from hy3dgen.runtime.device import MPS
 from hy3dgen.runtime.stages import StageRecord
+from hy3dgen.texgen.strips import drop_strips, use_strips
 
 SMALLEST_TILE_PX = 64
 
@@ -47,11 +48,30 @@ def attention_backend(slicing: bool | None, device: torch.device, record: StageR
     return "sliced" if apply else None
 
 
-def note_vae_switches(slicing: bool, tile_px: int | None, record: StageRecord) -> None:
-    """Say in the record which of the two VAE switches are on."""
-    record.decide("VAE slicing", slicing, "one picture at a time" if slicing else "switched off")
+def apply_vae_switches(vae: Any, config: Any, record: StageRecord) -> None:
+    """Slicing (one picture at a time), tiling (lossy, only with a size) and strips (exact) as the settings say.
+
+    The record says which are on, and why. A VAE that cannot run in strips runs without.
+    """
+    (vae.enable_slicing if config.vae_slicing else vae.disable_slicing)()
+    record.decide("VAE slicing", config.vae_slicing, "one picture at a time" if config.vae_slicing else "switched off")
+    tile_px = config.vae_tiling
+    if tile_px:
+        set_tile_size(vae, tile_px)
+    else:
+        vae.disable_tiling()
     why = f"{tile_px} px tiles, lossy" if tile_px else "lossy; only when asked for"
     record.decide("VAE tiling", bool(tile_px), why)
+    drop_strips(vae)
+    if not getattr(config, "vae_strips", False):
+        record.decide("VAE strips", False, "whole pictures are faster, and there is room for them")
+        return
+    try:
+        use_strips(vae)
+    except UsageError as error:
+        record.decide("VAE strips", False, str(error))
+    else:
+        record.decide("VAE strips", True, "two large maps at a time; exact")
 
 
 def dtypes_to_try(dtype: torch.dtype) -> tuple[torch.dtype, ...]:
