@@ -48,22 +48,17 @@ def attention_backend(slicing: bool | None, device: torch.device, record: StageR
     return "sliced" if apply else None
 
 
-def apply_vae_switches(vae: Any, config: Any, record: StageRecord) -> None:
-    """Slicing (one picture at a time), tiling (lossy, only with a size) and strips (exact) as the settings say.
-
-    The record says which are on, and why. A VAE that cannot run in strips runs without.
-    """
-    (vae.enable_slicing if config.vae_slicing else vae.disable_slicing)()
-    record.decide("VAE slicing", config.vae_slicing, "one picture at a time" if config.vae_slicing else "switched off")
-    tile_px = config.vae_tiling
-    if tile_px:
-        set_tile_size(vae, tile_px)
-    else:
-        vae.disable_tiling()
+def note_vae_switches(slicing: bool, tile_px: int | None, record: StageRecord) -> None:
+    """Say in the record which of the two VAE switches are on."""
+    record.decide("VAE slicing", slicing, "one picture at a time" if slicing else "switched off")
     why = f"{tile_px} px tiles, lossy" if tile_px else "lossy; only when asked for"
     record.decide("VAE tiling", bool(tile_px), why)
+
+
+def apply_strips(vae: Any, wanted: bool, record: StageRecord) -> None:
+    """Put a VAE into strips (exact) or out of them, and say so. A VAE that cannot run in strips runs without."""
     drop_strips(vae)
-    if not getattr(config, "vae_strips", False):
+    if not wanted:
         record.decide("VAE strips", False, "whole pictures are faster, and there is room for them")
         return
     try:

@@ -17,7 +17,7 @@ from hy3dgen.runtime.stages import recording, stage
 from hy3dgen.texgen import loading
 from hy3dgen.texgen.hunyuanpaint.unet.modules import wrapped_blocks
 from hy3dgen.texgen.residency import OnDemand
-from hy3dgen.texgen.savings import apply_vae_switches, attention_backend, set_tile_size
+from hy3dgen.texgen.savings import apply_strips, attention_backend, set_tile_size
 from hy3dgen.texgen.utils.dehighlight_utils import recorrect_rgb
 from hy3dgen.texgen.utils.multiview_utils import Multiview_Diffusion_Net
 from tests.texgen.stand_ins import painter_of, remover_of, settings
@@ -202,7 +202,7 @@ def test_a_vae_that_cannot_run_in_strips_runs_without(checkpoint: Path) -> None:
     vae: Any = loading.load_vae(checkpoint / PAINT / "vae")
     vae.decoder.conv_norm_out = nn.Identity()
     with recording(), stage("views") as record:
-        apply_vae_switches(vae, settings(vae_strips=True), record)
+        apply_strips(vae, True, record)
     [decision] = [d for d in record.decisions if d.technique == "VAE strips"]
     assert not decision.applied and "strips" in decision.why and "forward" not in vae.decoder.__dict__
 

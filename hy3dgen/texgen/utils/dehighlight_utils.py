@@ -27,7 +27,7 @@ from hy3dgen.runtime.stages import current, ensure_finite, steps
 from hy3dgen.texgen.attention import use_attend
 from hy3dgen.texgen.loading import empty_prompt, load_scheduler, load_unet, load_vae
 from hy3dgen.texgen.residency import OnDemand
-from hy3dgen.texgen.savings import apply_vae_switches, attention_backend, dtypes_to_try
+from hy3dgen.texgen.savings import apply_strips, attention_backend, dtypes_to_try, note_vae_switches, set_tile_size
 
 SEED = 42
 SIZE_PX = 512
@@ -163,8 +163,18 @@ class Light_Shadow_Remover:
         )
 
     def _apply_memory_switches(self) -> None:
-        """The settings' memory switches, on this stage's networks."""
-        apply_vae_switches(self.pipeline.vae, self.config, current())
+        """VAE slicing (one picture at a time), tiling (lossy, only with a size), strips (exact), on this VAE."""
+        vae = self.pipeline.vae
+        if self.config.vae_slicing:
+            vae.enable_slicing()
+        else:
+            vae.disable_slicing()
+        if self.config.vae_tiling:
+            set_tile_size(vae, self.config.vae_tiling)
+        else:
+            vae.disable_tiling()
+        note_vae_switches(self.config.vae_slicing, self.config.vae_tiling, current())
+        apply_strips(vae, getattr(self.config, "vae_strips", False), current())
 
 
 def recorrect_rgb(src_image: Tensor, target_image: Tensor, alpha_channel: Tensor, scale: float = 0.95) -> Tensor:

@@ -22,7 +22,7 @@ from hy3dgen.texgen.guess import first_guess
 from hy3dgen.texgen.hunyuanpaint.pipeline import HunyuanPaintPipeline
 from hy3dgen.texgen.loading import load_paint_unet, load_scheduler, load_vae
 from hy3dgen.texgen.residency import OnDemand
-from hy3dgen.texgen.savings import apply_vae_switches, attention_backend, dtypes_to_try
+from hy3dgen.texgen.savings import apply_strips, attention_backend, dtypes_to_try, note_vae_switches, set_tile_size
 from hy3dgen.texgen.views import camera_index, flattened
 
 VIEW_SIZE_PX = 512
@@ -161,9 +161,18 @@ class Multiview_Diffusion_Net:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _apply_memory_switches(self) -> None:
-        """The settings' memory switches, on this stage's networks."""
-        record = current()
-        apply_vae_switches(self.pipeline.vae, self.config, record)
+        """VAE slicing (one picture at a time), tiling (lossy, only with a size), strips (exact), on this VAE."""
+        record, vae = current(), self.pipeline.vae
+        if self.config.vae_slicing:
+            vae.enable_slicing()
+        else:
+            vae.disable_slicing()
+        if self.config.vae_tiling:
+            set_tile_size(vae, self.config.vae_tiling)
+        else:
+            vae.disable_tiling()
+        note_vae_switches(self.config.vae_slicing, self.config.vae_tiling, record)
+        apply_strips(vae, getattr(self.config, "vae_strips", False), record)
         self.pipeline.split_guidance = self.config.split_guidance
         self.pipeline.split_feed_forward = by_view = getattr(self.config, "split_feed_forward", False)
         if self.pipeline.is_turbo:
