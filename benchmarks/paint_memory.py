@@ -29,9 +29,10 @@ from hy3dgen.runtime.clock import Stopwatch
 from hy3dgen.runtime.device import CUDA, describe, pick_device, pick_dtype, synchronize
 from hy3dgen.texgen.attention import use_attend
 from hy3dgen.texgen.hunyuanpaint.pipeline import HunyuanPaintPipeline
-from hy3dgen.texgen.hunyuanpaint.unet.modules import Conditions, UNet2p5DConditionModel
+from hy3dgen.texgen.hunyuanpaint.unet.modules import Conditions, UNet2p5DConditionModel, feed_forward_by_view
 from hy3dgen.texgen.residency import OnDemand
 from hy3dgen.texgen.savings import set_tile_size
+from hy3dgen.texgen.strips import drop_strips, use_strips
 from hy3dgen.texgen.utils.dehighlight_utils import DelightPipeline
 from hy3dgen.weights.load import build_without_memory
 
@@ -185,6 +186,8 @@ class Bench:
                 unet(sample, time, None, conditions=kept, **one)
 
             self.measure("paint step", "halves one after the other", "row 13", split)
+            with feed_forward_by_view(unet.unet):
+                self.measure("paint step", "halves in turn, feed-forward of one view at a time", "lean", split)
             with use_backend("sliced"):
                 self.measure("paint step", "halves one after the other, sliced attention", "memo row 6", split)
 
@@ -215,6 +218,11 @@ class Bench:
                 with self.on_device(part, *others):
                     self.measure(stage, variant, "rows 11, 12" if slicing else "row 11", call)
                 self.vae.disable_tiling()
+            self.vae.enable_slicing()
+            use_strips(self.vae)
+            with self.on_device(part, *others):
+                self.measure(stage, "one picture at a time, in strips", "lean", call)
+            drop_strips(self.vae)
             self.vae.disable_slicing()
 
     def whole_stages(self) -> None:

@@ -19,6 +19,8 @@ MIB = 1 << 20
 HALF_BYTES = 2  # the data's figures are for two bytes a value
 CFG_SPLIT = "guidance halves one after the other"
 SLICED_VAE = "one picture at a time through the VAE"
+STRIPS = "pictures through the VAE in strips (exact)"
+SPLIT_FEED_FORWARD = "feed-forward of one view at a time"
 ON_HOST = "on the host"
 NOTHING = NetworkSize(0, 0, 0)
 
@@ -146,17 +148,19 @@ def _decode(work: Work, shape: ShapeWork) -> StageCost:
 
 def _delight(work: Work, paint: PaintWork, steps: int) -> StageCost:
     data, sizes = activation_data()["delight"], paint.sizes
-    [encode], [step], [decode] = data["encode"], data["steps"], data["decode"]
+    [step] = data["steps"]
     variants = []
-    for tile in _tiles(work):
-        shrink = _tile_share(tile)
+    for vae in _vae_settings(work):
+        if not vae.slicing and work.vae_slicing is None:
+            continue  # one picture: slicing changes nothing here
+        encode, decode = vae.row(data["encode"]), vae.row(data["decode"])
+        shrink = _tile_share(vae.tile)
         phases = (
             _phase(work, "delight_vae_encoder", sizes["delight_vae_encoder"], encode, memory=shrink),
             _phase(work, "delight_unet", sizes["delight_unet"], step, steps),
             _phase(work, "delight_vae_decoder", sizes["delight_vae_decoder"], decode, memory=shrink),
         )
-        slicing = True if work.vae_slicing is None else work.vae_slicing  # one picture: it changes nothing here
-        variants.append(Variant(phases, vae_slicing=slicing, vae_tiling=tile, levers=_tile_words(tile)))
+        variants.append(Variant(phases, **vae.levers, levers=vae.words))
     return StageCost("delight", tuple(variants))
 
 
@@ -166,11 +170,12 @@ def _views(work: Work, paint: PaintWork) -> StageCost:
     variants = []
     for row in data["steps"] if paint.guided else data["steps_unguided"]:
         split = bool(row["levers"].get("cfg_split"))
+        parts = bool(row["levers"].get("split_feed_forward"))
         halves = 2 if split else 1
-        for slicing, tile in _vae_settings(work):
-            encode, decode = _vae_row(data["encode"], slicing), _vae_row(data["decode"], slicing)
-            shrink = _tile_share(tile)
-            time = 1.0 if tile is None else 480 / 130
+        for vae in _vae_settings(work):
+            encode, decode = vae.row(data["encode"]), vae.row(data["decode"])
+            shrink = _tile_share(vae.tile)
+            time = 1.0 if vae.tile is None else 480 / 130
             phases = (
                 _phase(work, "paint_vae_encoder", sizes["paint_vae_encoder"], encode, memory=shrink, time=time),
                 _phase(work, "paint_unet_dual", sizes["paint_unet_dual"], reference),
@@ -178,10 +183,9 @@ def _views(work: Work, paint: PaintWork) -> StageCost:
                 _phase(work, "paint_vae_decoder", sizes["paint_vae_decoder"], decode, memory=shrink, time=time),
             )
             levers: tuple[str, ...] = (CFG_SPLIT,) if split else ()
-            levers += (SLICED_VAE,) if slicing else ()
-            variants.append(
-                Variant(phases, split, vae_slicing=slicing, vae_tiling=tile, levers=levers + _tile_words(tile))
-            )
+            levers += (SPLIT_FEED_FORWARD,) if parts else ()
+            levers += (SLICED_VAE,) if vae.slicing else ()
+            variants.append(Variant(phases, split, split_feed_forward=parts, **vae.levers, levers=levers + vae.words))
     return StageCost("views", tuple(variants))
 
 
@@ -197,11 +201,42 @@ def _render(work: Work, name: str) -> StageCost:
     return StageCost(name, tuple(variants))
 
 
-def _vae_settings(work: Work) -> Iterator[tuple[bool, int | None]]:
-    """(slicing, tile size): whole batches first, since they are fastest."""
+@dataclass(frozen=True)
+class VaeSetting:
+    """How pictures go through a VAE. slicing: one at a time; tile: in pixels, lossy; strips: exact."""
+
+    slicing: bool
+    tile: int | None = None
+    strips: bool = False
+
+    @property
+    def levers(self) -> dict[str, Any]:
+        """Fields of a ``Variant``."""
+        return {"vae_slicing": self.slicing, "vae_tiling": self.tile, "vae_strips": self.strips}
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Tiles and strips, for people."""
+        return _tile_words(self.tile) + ((STRIPS,) if self.strips else ())
+
+    def row(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """The row for a whole picture or batch; tiles take a share of it."""
+        wanted = {"vae_slicing": self.slicing, "vae_strips": self.strips}
+        return next(
+            row
+            for row in rows
+            if "vae_tiling" not in row["levers"]
+            and {"vae_slicing": self.slicing, "vae_strips": False} | row["levers"] == wanted
+        )
+
+
+def _vae_settings(work: Work) -> Iterator[VaeSetting]:
+    """Whole batches first, since they are fastest. Strips are for whole pictures, one at a time."""
     for slicing in (False, True) if work.vae_slicing is None else (work.vae_slicing,):
         for tile in _tiles(work):
-            yield slicing, tile
+            yield VaeSetting(slicing, tile)
+        if slicing and work.vae_tiling is None:
+            yield VaeSetting(slicing, strips=True)
 
 
 def _tiles(work: Work) -> tuple[int | None, ...]:
@@ -217,7 +252,3 @@ def _tile_share(tile: int | None) -> float:
 
 def _tile_words(tile: int | None) -> tuple[str, ...]:
     return () if tile is None else (f"VAE in tiles of {tile} px (lossy)",)
-
-
-def _vae_row(rows: list[dict[str, Any]], slicing: bool) -> dict[str, Any]:
-    return next(row for row in rows if row["levers"] == {"vae_slicing": slicing})

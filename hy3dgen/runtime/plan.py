@@ -106,6 +106,8 @@ class Variant:
     chunk: int | None = None
     vae_slicing: bool | None = None
     vae_tiling: int | None = None
+    vae_strips: bool = False
+    split_feed_forward: bool = False
     on_host: bool = False
     levers: tuple[str, ...] = ()
 
@@ -124,6 +126,7 @@ class StagePlan:
 
     networks: (name, placement) of every network it uses; cfg_split: halves of guidance one after the other;
     chunk: field points at a time; vae_slicing: one picture at a time; vae_tiling: tile in pixels (lossy);
+    vae_strips: each picture in strips (exact); split_feed_forward: of one view at a time;
     on_host: drawn or baked by the CPU; attention: back end's name; levers: in words, for people
     """
 
@@ -133,6 +136,8 @@ class StagePlan:
     chunk: int | None
     vae_slicing: bool | None
     vae_tiling: int | None
+    vae_strips: bool
+    split_feed_forward: bool
     on_host: bool
     attention: str
     predicted_peak_bytes: int
@@ -302,6 +307,8 @@ def _stage_plan(
         variant.chunk,
         variant.vae_slicing,
         variant.vae_tiling,
+        variant.vae_strips,
+        variant.split_feed_forward,
         variant.on_host,
         attention,
         peak_bytes,

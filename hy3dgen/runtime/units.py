@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-UNIT_LIMIT_BYTES = 128 << 20
-"""Parts above this are looked into for smaller ones; transformer blocks of the known networks are below it, whole."""
+UNIT_LIMIT_BYTES = 96 << 20
+"""Parts above this are looked into for smaller ones; it is just above the largest parts of the known networks that
+cannot be taken apart (94 MiB, a residual block of the paint UNet), and their transformer blocks stay whole."""
 LISTS_HOLD = 0.7  # a part is taken apart only when lists of sub-blocks hold this share of its bytes
 
 

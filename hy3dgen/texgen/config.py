@@ -39,8 +39,10 @@ class Hunyuan3DTexGenConfig:
     bake_exp: exponent of the cosine in a texel's trust
     delight_inference_steps, multiview_inference_steps: None for the model's usual number (30, turbo 10)
     vae_slicing: one picture at a time through the VAEs; vae_tiling: tile size in pixels, lossy, None for whole pictures
+    vae_strips: each picture through the VAEs in horizontal strips, exact: about half of the memory, more time
     attention_slicing: None where it helps, True or False to insist
     split_guidance: run the halves of guidance one after the other
+    split_feed_forward: one view at a time through the feed-forward layers of the paint model
     compile_blocks: torch.compile for the blocks of both UNets, from their first use on
     multiview_guidance: guidance scale of the views, 1 runs without guidance; None for the pipeline's usual one
     start: 'noise', or 'guess': the front picture spread over all views (``guess``), for models taught to correct that
@@ -65,8 +67,10 @@ class Hunyuan3DTexGenConfig:
     multiview_inference_steps: int | None = None
     vae_slicing: bool = True
     vae_tiling: int | None = None
+    vae_strips: bool = False
     attention_slicing: bool | None = None
     split_guidance: bool = False
+    split_feed_forward: bool = False
     compile_blocks: bool = False
     multiview_guidance: float | None = None
     start: Start = "noise"

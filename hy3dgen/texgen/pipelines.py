@@ -139,7 +139,8 @@ class Hunyuan3DPaintPipeline:
             residency.placer, residency.keep = None if stay else self._engine, stay
         if plan.vae_slicing is not None:
             self.config.vae_slicing, self.config.vae_tiling = plan.vae_slicing, plan.vae_tiling
-            self.config.split_guidance = plan.cfg_split
+            self.config.vae_strips = plan.vae_strips
+            self.config.split_guidance, self.config.split_feed_forward = plan.cfg_split, plan.split_feed_forward
         place = torch.device(CPU) if plan.on_host else self.device
         if self.render.device != place:
             self.render.to(place)

@@ -9,6 +9,7 @@ import torch
 from hy3dgen.errors import UsageError
 from hy3dgen.runtime.device import MPS
 from hy3dgen.runtime.stages import StageRecord
+from hy3dgen.texgen.strips import drop_strips, use_strips
 
 SMALLEST_TILE_PX = 64
 
@@ -52,6 +53,20 @@ def note_vae_switches(slicing: bool, tile_px: int | None, record: StageRecord) -
     record.decide("VAE slicing", slicing, "one picture at a time" if slicing else "switched off")
     why = f"{tile_px} px tiles, lossy" if tile_px else "lossy; only when asked for"
     record.decide("VAE tiling", bool(tile_px), why)
+
+
+def apply_strips(vae: Any, wanted: bool, record: StageRecord) -> None:
+    """Put a VAE into strips (exact) or out of them, and say so. A VAE that cannot run in strips runs without."""
+    drop_strips(vae)
+    if not wanted:
+        record.decide("VAE strips", False, "whole pictures are faster, and there is room for them")
+        return
+    try:
+        use_strips(vae)
+    except UsageError as error:
+        record.decide("VAE strips", False, str(error))
+    else:
+        record.decide("VAE strips", True, "two large maps at a time; exact")
 
 
 def dtypes_to_try(dtype: torch.dtype) -> tuple[torch.dtype, ...]:

@@ -9,8 +9,6 @@ import pytest
 from benchmarks import techniques
 from benchmarks.memory import TIERS
 
-# See tests/runtime/test_plan.py: the tier stays wanted.
-UNMET = pytest.mark.xfail(strict=True, reason="no plan fits a painted run on an H100")
 MEMO = json.loads(techniques.MEMO.read_text(encoding="utf-8"))
 
 
@@ -62,7 +60,7 @@ def test_all_nine_techniques_and_all_tiers_are_there() -> None:
     assert [str(tier) for tier in techniques.TIERS] == list(TIERS)
 
 
-@pytest.mark.parametrize("vram", [pytest.param(1.5, marks=UNMET), *techniques.TIERS[1:]])
+@pytest.mark.parametrize("vram", techniques.TIERS)
 def test_predictions_keep_their_ceiling(vram: float | str) -> None:
     plan = techniques.predicted(vram)
     assert plan is not None

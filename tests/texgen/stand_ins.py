@@ -32,8 +32,10 @@ def settings(**changes: Any) -> SimpleNamespace:
             "multiview_inference_steps": 30,
             "vae_slicing": True,
             "vae_tiling": None,
+            "vae_strips": False,
             "attention_slicing": None,
             "split_guidance": False,
+            "split_feed_forward": False,
             **changes,
         }
     )

@@ -29,7 +29,15 @@ CPU = torch.device("cpu")
 MACHINE = make_machine("cuda", 24 * GIB, 24 * GIB, "desktop", 64 * GIB)
 
 
-def plan(placement: Placement, *, cfg_split: bool = False, slicing: bool = True, on_host: bool = False) -> Plan:
+def plan(
+    placement: Placement,
+    *,
+    cfg_split: bool = False,
+    slicing: bool = True,
+    on_host: bool = False,
+    strips: bool = False,
+    by_view: bool = False,
+) -> Plan:
     work = Work(paint=PaintWork({**known_sizes("paint"), **known_sizes("delight")}, 2, True, 2), texture_size=2048)
     made = make_plan(24 * GIB, MACHINE, stage_costs(work))
     stages = [
@@ -39,6 +47,8 @@ def plan(placement: Placement, *, cfg_split: bool = False, slicing: bool = True,
             cfg_split=cfg_split and stage.name == "views",
             vae_slicing=None if stage.vae_slicing is None else slicing,
             on_host=on_host and stage.name in ("maps", "bake"),
+            vae_strips=strips and stage.vae_slicing is not None,
+            split_feed_forward=by_view and stage.name == "views",
         )
         for stage in made.stages
     ]
@@ -96,6 +106,23 @@ def test_levers_reach_the_stages(checkpoint: Path, unwrapped: Any, picture: Imag
     decided = {decision.technique: decision.applied for decision in views.decisions}
     assert decided["guidance halves one after the other"] is True
     assert decided["VAE slicing"] is False
+
+
+@pytest.mark.parametrize("placement", ["streamed", "disk"])
+def test_the_leanest_levers_change_nothing_and_are_named(
+    checkpoint: Path, unwrapped: Any, picture: Image.Image, placement: Placement
+) -> None:
+    plain = paint(checkpoint, unwrapped, picture)
+    engine = Engine(plan(placement, strips=True, by_view=True), CPU)
+    with recording() as run:
+        lean = paint(checkpoint, unwrapped, picture, engine)
+    assert np.abs(lean.astype(int) - plain.astype(int)).max() <= 1
+    for record in run.stages:
+        decided = {decision.technique: decision.applied for decision in record.decisions}
+        if record.name in ("delight", "views"):
+            assert decided["VAE strips"] is True
+        if record.name == "views":
+            assert decided["feed-forward of one view at a time"] is True
 
 
 def test_views_out_of_memory_are_painted_again_with_a_leaner_plan(

@@ -17,7 +17,7 @@ from hy3dgen.runtime.stages import recording, stage
 from hy3dgen.texgen import loading
 from hy3dgen.texgen.hunyuanpaint.unet.modules import wrapped_blocks
 from hy3dgen.texgen.residency import OnDemand
-from hy3dgen.texgen.savings import attention_backend, set_tile_size
+from hy3dgen.texgen.savings import apply_strips, attention_backend, set_tile_size
 from hy3dgen.texgen.utils.dehighlight_utils import recorrect_rgb
 from hy3dgen.texgen.utils.multiview_utils import Multiview_Diffusion_Net
 from tests.texgen.stand_ins import painter_of, remover_of, settings
@@ -180,6 +180,31 @@ def test_vae_tiles(checkpoint: Path) -> None:
     for size in (0, 32, 100):
         with pytest.raises(UsageError, match=str(size)):
             set_tile_size(vae, size)
+
+
+def test_strips_and_feed_forward_by_view_come_and_go(checkpoint: Path) -> None:
+    """Each call follows the settings of its time, and leaves the networks' blocks as they were."""
+    paint = painter(checkpoint, steps=1)
+    vae, block = paint.pipeline.vae, next(wrapped_blocks(paint.pipeline.unet.unet)).transformer
+    calls: list[tuple[int, ...]] = []
+    count_calls(block.ff, calls)
+    views = []
+    for on in (False, True, False):
+        paint.config.vae_strips = paint.config.split_feed_forward = on
+        views.append(np.stack([np.array(view).astype(int) for view in paint([PICTURE], MAPS, [12, 15])]))
+        assert ("forward" in vae.decoder.__dict__) == on and block._chunk_size is None
+        assert {shape[0] for shape in calls} == ({1} if on else {4}), "two halves of two views"
+        calls.clear()
+    assert np.array_equal(views[0], views[2]) and np.abs(views[0] - views[1]).max() <= 1
+
+
+def test_a_vae_that_cannot_run_in_strips_runs_without(checkpoint: Path) -> None:
+    vae: Any = loading.load_vae(checkpoint / PAINT / "vae")
+    vae.decoder.conv_norm_out = nn.Identity()
+    with recording(), stage("views") as record:
+        apply_strips(vae, True, record)
+    [decision] = [d for d in record.decisions if d.technique == "VAE strips"]
+    assert not decision.applied and "strips" in decision.why and "forward" not in vae.decoder.__dict__
 
 
 def test_attention_slicing_is_honest() -> None:

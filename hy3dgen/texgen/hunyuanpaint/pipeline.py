@@ -34,7 +34,7 @@ from hy3dgen.texgen.hunyuanpaint.solver import (
     scalings_for_boundary_conditions,
     update_ema,
 )
-from hy3dgen.texgen.hunyuanpaint.unet.modules import Conditions, UNet2p5DConditionModel
+from hy3dgen.texgen.hunyuanpaint.unet.modules import Conditions, UNet2p5DConditionModel, feed_forward_by_view
 
 SOLVER_STEPS = 30
 TURBO_STEPS = 10
@@ -65,10 +65,12 @@ class HunyuanPaintPipeline(_Base):
     text_encoder, tokenizer and feature_extractor are accepted and never used: the embeddings are learned parameters
     of the UNet. residency: None leaves every network where it is (``pipeline.to(device)`` as usual).
     split_guidance: run the two halves of guidance one after the other, at about half of the activations.
+    split_feed_forward: one view at a time through the feed-forward layers, at about two thirds of them.
     """
 
     residency: ResidencyLike | None = None
     split_guidance: bool = False
+    split_feed_forward: bool = False
     turbo_steps: int = TURBO_STEPS
 
     def __init__(
@@ -250,6 +252,7 @@ class HunyuanPaintPipeline(_Base):
         extra = self._step_arguments(generator, eta)
         predict = self._predictor(conditions, guided, guidance_scale, guidance_rescale, kwargs)
         with (
+            feed_forward_by_view(self.unet.unet) if self.split_feed_forward else contextlib.nullcontext(),
             self._visit("paint_unet", self.unet.unet),
             self._recorded(predict, self.unet.unet, len(times)) as predicted,
         ):

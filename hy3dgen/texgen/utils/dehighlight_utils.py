@@ -27,7 +27,7 @@ from hy3dgen.runtime.stages import current, ensure_finite, steps
 from hy3dgen.texgen.attention import use_attend
 from hy3dgen.texgen.loading import empty_prompt, load_scheduler, load_unet, load_vae
 from hy3dgen.texgen.residency import OnDemand
-from hy3dgen.texgen.savings import attention_backend, dtypes_to_try, note_vae_switches, set_tile_size
+from hy3dgen.texgen.savings import apply_strips, attention_backend, dtypes_to_try, note_vae_switches, set_tile_size
 
 SEED = 42
 SIZE_PX = 512
@@ -88,7 +88,8 @@ class DelightPipeline(_Base):
 
 class Light_Shadow_Remover:
     """The delight stage. config: a ``Hunyuan3DTexGenConfig``; read here: ``light_remover_ckpt_path``, ``device``,
-    ``dtype``, ``delight_inference_steps``, ``vae_slicing``, ``vae_tiling``, ``attention_slicing``.
+    ``dtype``, ``delight_inference_steps``, ``vae_slicing``, ``vae_tiling``, ``vae_strips``,
+    ``attention_slicing``.
 
     Attributes: ``pipeline``, ``image_size`` (pixels; at most 512, less for small networks), ``seed``. ``cfg_image``
     and ``cfg_text`` are the reference's settings, which switch guidance off.
@@ -162,7 +163,7 @@ class Light_Shadow_Remover:
         )
 
     def _apply_memory_switches(self) -> None:
-        """VAE slicing (one picture at a time) and VAE tiling (lossy, only with a size), on this stage's VAE."""
+        """VAE slicing (one picture at a time), tiling (lossy, only with a size), strips (exact), on this VAE."""
         vae = self.pipeline.vae
         if self.config.vae_slicing:
             vae.enable_slicing()
@@ -173,6 +174,7 @@ class Light_Shadow_Remover:
         else:
             vae.disable_tiling()
         note_vae_switches(self.config.vae_slicing, self.config.vae_tiling, current())
+        apply_strips(vae, getattr(self.config, "vae_strips", False), current())
 
 
 def recorrect_rgb(src_image: Tensor, target_image: Tensor, alpha_channel: Tensor, scale: float = 0.95) -> Tensor:

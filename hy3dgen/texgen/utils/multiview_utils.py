@@ -22,7 +22,7 @@ from hy3dgen.texgen.guess import first_guess
 from hy3dgen.texgen.hunyuanpaint.pipeline import HunyuanPaintPipeline
 from hy3dgen.texgen.loading import load_paint_unet, load_scheduler, load_vae
 from hy3dgen.texgen.residency import OnDemand
-from hy3dgen.texgen.savings import attention_backend, dtypes_to_try, note_vae_switches, set_tile_size
+from hy3dgen.texgen.savings import apply_strips, attention_backend, dtypes_to_try, note_vae_switches, set_tile_size
 from hy3dgen.texgen.views import camera_index, flattened
 
 VIEW_SIZE_PX = 512
@@ -36,7 +36,7 @@ NEARLY_WHITE = 247
 class Multiview_Diffusion_Net:
     """The paint stage. config: a ``Hunyuan3DTexGenConfig``; read here: ``multiview_ckpt_path``, ``pipe_name``,
     ``device``, ``dtype``, ``multiview_inference_steps``, ``multiview_guidance``, ``start``, ``vae_slicing``,
-    ``vae_tiling``, ``attention_slicing``, ``split_guidance``.
+    ``vae_tiling``, ``vae_strips``, ``attention_slicing``, ``split_guidance``, ``split_feed_forward``.
 
     Attributes: ``pipeline``, ``view_size`` (pixels; at most 512, less for small networks), ``seed``.
     """
@@ -161,8 +161,8 @@ class Multiview_Diffusion_Net:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _apply_memory_switches(self) -> None:
-        """VAE slicing (one picture at a time) and VAE tiling (lossy, only with a size), on this stage's VAE."""
-        vae = self.pipeline.vae
+        """VAE slicing (one picture at a time), tiling (lossy, only with a size), strips (exact), on this VAE."""
+        record, vae = current(), self.pipeline.vae
         if self.config.vae_slicing:
             vae.enable_slicing()
         else:
@@ -171,13 +171,17 @@ class Multiview_Diffusion_Net:
             set_tile_size(vae, self.config.vae_tiling)
         else:
             vae.disable_tiling()
+        note_vae_switches(self.config.vae_slicing, self.config.vae_tiling, record)
+        apply_strips(vae, getattr(self.config, "vae_strips", False), record)
         self.pipeline.split_guidance = self.config.split_guidance
+        self.pipeline.split_feed_forward = by_view = getattr(self.config, "split_feed_forward", False)
         if self.pipeline.is_turbo:
             self.pipeline.turbo_steps = self.config.multiview_inference_steps
-        note_vae_switches(self.config.vae_slicing, self.config.vae_tiling, current())
+        why = "the inner values of one view at a time" if by_view else "all views at once are faster"
+        record.decide("feed-forward of one view at a time", by_view, why)
         why = "half of the activations" if self.config.split_guidance else "both at once are faster"
         if not self.pipeline.is_turbo:
-            current().decide("guidance halves one after the other", self.config.split_guidance, why)
+            record.decide("guidance halves one after the other", self.config.split_guidance, why)
 
 
 def cut_out_tensor(picture: Image.Image) -> Tensor:

@@ -5,6 +5,7 @@ Knows nothing of schedulers, pictures or devices. Attribute names are keys of th
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,6 +186,20 @@ def wrapped_blocks(unet: Any) -> Iterator[Basic2p5DTransformerBlock]:
         yield blocks[k]
 
 
+@contextlib.contextmanager
+def feed_forward_by_view(unet: Any) -> Iterator[None]:
+    """Inside, one view at a time goes through the feed-forward layers of ``unet``: tokens do not meet there."""
+    blocks = [block.transformer for block in wrapped_blocks(unet)]
+    before = [(block._chunk_size, block._chunk_dim) for block in blocks]
+    try:
+        for block in blocks:
+            block.set_chunk_feed_forward(1, 0)
+        yield
+    finally:
+        for block, (size, dim) in zip(blocks, before, strict=True):
+            block.set_chunk_feed_forward(size, dim)
+
+
 def _block_places(unet: Any) -> Iterator[tuple[str, Any, int]]:
     """(layer name, the list a transformer block is in, its place there), in the order in which they run."""
     stacks = [(f"down_{i}", block) for i, block in enumerate(unet.down_blocks)]
@@ -210,5 +225,6 @@ __all__ = [
     "compute_multi_resolution_mask",
     "compute_discrete_voxel_indice",
     "compute_multi_resolution_discrete_voxel_indice",
+    "feed_forward_by_view",
     "wrapped_blocks",
 ]
