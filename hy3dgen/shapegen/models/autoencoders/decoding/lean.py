@@ -57,6 +57,19 @@ def lean_walk(evaluate: Evaluate, resolution: int, *, level: float, min_resoluti
     return torch.from_numpy(values)
 
 
+def compile_loops() -> None:
+    """Have the walk's loops compiled, or read from disk, before a GPU waits for them."""
+
+    def ball(resolution: int, flat: Tensor | None) -> Tensor:
+        points = np.arange((resolution + 1) ** 3) if flat is None else flat.numpy()
+        axes = np.stack(np.unravel_index(points, (resolution + 1,) * 3)) / resolution - 0.5
+        return torch.from_numpy((0.3 - np.sqrt((axes**2).sum(axis=0))).astype(np.float32))
+
+    lean_walk(ball, 2 * SMALLEST_START, level=0.0, min_resolution=0)
+    nothing = np.zeros(0, dtype=np.int64)
+    surface_cells.union(nothing, nothing, 1)  # the ball has no gaps to close
+
+
 @dataclass(frozen=True)
 class Level:
     """What is known at one resolution r, g = r + 1.
