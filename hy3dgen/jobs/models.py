@@ -19,12 +19,13 @@ from hy3dgen.reports.run import WeightFile
 from hy3dgen.runtime.attention import resolve_backend
 from hy3dgen.runtime.compile import ensure_available as ensure_compiler
 from hy3dgen.runtime.compile import keep_cache
-from hy3dgen.runtime.device import CUDA, describe, pick_device, pick_dtype
+from hy3dgen.runtime.device import CPU, CUDA, describe, pick_device, pick_dtype
 from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.files import sha256_of_file
 from hy3dgen.runtime.machine import prepare_allocator
 from hy3dgen.runtime.memory import release_cached
 from hy3dgen.runtime.plan import Plan
+from hy3dgen.runtime.readahead import ReadAhead
 from hy3dgen.runtime.stages import StageRecord, stage
 from hy3dgen.runtime.warm import WarmUp, warmed
 from hy3dgen.shapegen.pipelines import Hunyuan3DDiTFlowMatchingPipeline
@@ -77,6 +78,7 @@ class Models:
         self._pipeline: Any = None
         self._drawer: Any = None
         self._warm_up: WarmUp | None = None
+        self._reading: ReadAhead | None = None
 
     @property
     def takes_many_views(self) -> bool:
@@ -113,8 +115,9 @@ class Models:
 
     def forget(self) -> None:
         """Give back what the networks hold on the device; they load again when they are needed."""
-        if self._warm_up is not None:
-            self._warm_up.stop()
+        for beside in (self._warm_up, self._reading):
+            if beside is not None:
+                beside.stop()
         self._pipeline = self._drawer = None
         release_cached(self.device, collect=True)
 
@@ -148,6 +151,9 @@ class Models:
         if self._pipeline is None:
             with warmed(self.device, warming.for_shapes(self.options, self.device, self.dtype)):
                 self._pipeline = self._load()
+            if self.device.type != CPU:
+                parts = self._pipeline.components
+                self._reading = ReadAhead([parts[name] for name in ("conditioner", "model", "vae")]).start()
         return self._pipeline
 
     def warm_colours(self) -> None:

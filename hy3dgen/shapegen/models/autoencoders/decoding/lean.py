@@ -189,8 +189,10 @@ def _close(
 
 
 def _unknown(resolution: int) -> np.ndarray:
-    """((resolution + 1)³,) float32 NaN; by torch, which fills with several threads."""
-    return torch.full(((resolution + 1) ** 3,), float("nan")).numpy()
+    """((resolution + 1)³,) float32 NaN. numpy's memory comes in large pages, and torch fills with several threads."""
+    values = np.empty((resolution + 1) ** 3, dtype=np.float32)
+    torch.from_numpy(values).fill_(float("nan"))
+    return values
 
 
 def _interpolated(grid: np.ndarray, finer: int) -> np.ndarray:
