@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -189,7 +190,8 @@ class _Unit:
         """Copy the tensors once into pinned host memory; keep reading them at home where there is none to be had."""
         if not can_pin():
             return
-        whole = torch.empty(self.size, dtype=torch.uint8)
+        # numpy asks the system for large pages, which are sooner there and sooner pinned than many small ones.
+        whole = torch.from_numpy(np.empty(self.size, dtype=np.uint8))
         for place in self.places:
             self.view(whole, place).copy_(place.home.detach())
         if register_pinned(whole):
