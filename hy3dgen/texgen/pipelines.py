@@ -33,7 +33,7 @@ from hy3dgen.texgen.differentiable_renderer.mesh_render import MeshRender
 from hy3dgen.texgen.locating import configured, is_available
 from hy3dgen.texgen.projection import Coverage, Projection
 from hy3dgen.texgen.utils.uv_warp_utils import mesh_uv_wrap
-from hy3dgen.texgen.views import camera_index, check_views, flattened, recenter, squared
+from hy3dgen.texgen.views import camera_index, check_views, flattened, recenter, resized, squared
 from hy3dgen.weights.locate import model_roots
 
 logger = logging.getLogger(__name__)  # a public name of the reference
@@ -275,7 +275,7 @@ class Hunyuan3DPaintPipeline:
         views = self._recall("views", lambda: self._views(pictures(), elevs, azims))
         with stage("bake"):
             size = self.render.default_resolution[::-1]
-            views = [view.resize(size) for view in views]
+            views = resized(views, size)
             project = partial(self._bake, views, elevs, azims, weights, config.merge_method)
             baked = self._attempt("bake", project)
         self._drawings.forget()
