@@ -129,7 +129,9 @@ def _shape(
     key = key_of("mesh", key, hyperparameters(options, "octree_resolution", "decoder", "faces", "allow_lossy"))
 
     def decode() -> tuple[Mesh, Figures]:
-        mesh, report = tidy(decode_latents(models.shape_pipeline(), latents, options), options.faces)
+        found = decode_latents(models.shape_pipeline(), latents, options)
+        models.warm_colours()
+        mesh, report = tidy(found, options.faces)
         return mesh, {"parts_removed": report.parts_removed}
 
     mesh, figures = through(keep, "mesh", key, MESH, decode)
@@ -140,6 +142,7 @@ def _texture(
     mesh: Mesh, mesh_key: str, views: Views, views_key: str, options: JobOptions, models: Models, keep: Keep | None
 ) -> tuple[Mesh, Mapping[str, float]]:
     key = key_of("unwrapped", mesh_key, hyperparameters(options, "unwrap", "texture_size"))
+    models.warm_colours()
     unwrapped, _ = through(keep, "unwrapped", key, UNWRAPPED, lambda: (with_uv(mesh, options), {}))
     inputs = (views_key, hyperparameters(options, *VIEW_OPTIONS), models.identity() if keep is not None else {})
     key = key_of("texture", key, *inputs)
@@ -151,6 +154,7 @@ def _texture(
         )
 
     def paint() -> tuple[Mesh, Figures]:
+        models.await_colours()
         place = Place(models.device, models.dtype, models.engine)
         painted, coverage = colour(unwrapped, views, options, place, paint_settings(options), recall)
         return painted, {name: round(float(share), 6) for name, share in coverage.items()}

@@ -12,20 +12,22 @@ from typing import Any
 import torch
 
 from hy3dgen.images.matting import Nets
-from hy3dgen.jobs import memory, texture
+from hy3dgen.jobs import memory, texture, warming
 from hy3dgen.jobs.choice import choose, is_here
 from hy3dgen.jobs.options import JobOptions, with_scenario
 from hy3dgen.reports.run import WeightFile
 from hy3dgen.runtime.attention import resolve_backend
 from hy3dgen.runtime.compile import ensure_available as ensure_compiler
 from hy3dgen.runtime.compile import keep_cache
-from hy3dgen.runtime.device import CUDA, describe, pick_device, pick_dtype
+from hy3dgen.runtime.device import CPU, CUDA, describe, pick_device, pick_dtype
 from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.files import sha256_of_file
 from hy3dgen.runtime.machine import prepare_allocator
 from hy3dgen.runtime.memory import release_cached
 from hy3dgen.runtime.plan import Plan
+from hy3dgen.runtime.readahead import ReadAhead
 from hy3dgen.runtime.stages import StageRecord, stage
+from hy3dgen.runtime.warm import WarmUp, warmed
 from hy3dgen.shapegen.pipelines import Hunyuan3DDiTFlowMatchingPipeline
 from hy3dgen.weights import catalogue
 from hy3dgen.weights.catalogue import BUILT_IN, CatalogueEntry, Defaults
@@ -75,6 +77,8 @@ class Models:
         self.background = Nets(offline=is_offline(options.offline or None), keep_open=keep_background)
         self._pipeline: Any = None
         self._drawer: Any = None
+        self._warm_up: WarmUp | None = None
+        self._reading: ReadAhead | None = None
 
     @property
     def takes_many_views(self) -> bool:
@@ -111,6 +115,9 @@ class Models:
 
     def forget(self) -> None:
         """Give back what the networks hold on the device; they load again when they are needed."""
+        for beside in (self._warm_up, self._reading):
+            if beside is not None:
+                beside.stop()
         self._pipeline = self._drawer = None
         release_cached(self.device, collect=True)
 
@@ -142,8 +149,25 @@ class Models:
     def shape_pipeline(self) -> Any:
         """The shape pipeline, loaded at the first call (stage 'load') and kept."""
         if self._pipeline is None:
-            self._pipeline = self._load()
+            with warmed(self.device, warming.for_shapes(self.options, self.device, self.dtype)):
+                self._pipeline = self._load()
+            if self.device.type != CPU:
+                parts = self._pipeline.components
+                self._reading = ReadAhead([parts[name] for name in ("conditioner", "model", "vae")]).start()
         return self._pipeline
+
+    def warm_colours(self) -> None:
+        """Begin to wake up what colouring needs, beside the stages that work on the host."""
+        if self._warm_up is None:
+            plan = self.engine.plan if self.engine is not None else None
+            self._warm_up = WarmUp(self.device, warming.for_colours(self.options, plan, self.device, self.dtype))
+            self._warm_up.start()
+
+    def await_colours(self) -> None:
+        """Wait until that is done, which is part of loading (stage 'load')."""
+        if self._warm_up is not None and self._warm_up.is_running:
+            with stage("load"):
+                self._warm_up.wait()
 
     def weight_files(self) -> list[WeightFile]:
         """The weight files in use, with their hashes."""

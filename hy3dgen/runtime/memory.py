@@ -31,6 +31,18 @@ def release_cached(device: torch.device, *, collect: bool = False) -> None:
         torch.mps.empty_cache()
 
 
+def release_workspaces() -> None:
+    """Give back what matrix products keep for themselves, some tens of megabytes for each thread that made one.
+
+    Only while no product runs; the next one takes its workspace again.
+    """
+    import torch
+
+    clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)  # has no public name yet
+    if clear is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        clear()
+
+
 def release_pinned() -> None:
     """Give pinned host memory that nothing uses back to the system; torch keeps it otherwise."""
     import torch

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -189,7 +190,8 @@ class _Unit:
         """Copy the tensors once into pinned host memory; keep reading them at home where there is none to be had."""
         if not can_pin():
             return
-        whole = torch.empty(self.size, dtype=torch.uint8)
+        # numpy asks the system for large pages, which are sooner there and sooner pinned than many small ones.
+        whole = torch.from_numpy(np.empty(self.size, dtype=np.uint8))
         for place in self.places:
             self.view(whole, place).copy_(place.home.detach())
         if register_pinned(whole):
@@ -213,8 +215,8 @@ class _Unit:
         part = buffer[start : start + place.home.nbytes]
         return part.view(place.home.dtype).view(place.home.shape)
 
-    def fill(self, buffer: Tensor) -> None:
-        """Copy the weights into a slot, without waiting where that is possible."""
+    def fill(self, buffer: Tensor, upload: Uploader) -> None:
+        """Copy the weights into a slot, without waiting where that is possible. upload: for those not pinned."""
         if self.host:
             for piece, start, stop in _parts(self.host, self.size):
                 buffer[start:stop].copy_(piece[: stop - start], non_blocking=True)
@@ -222,7 +224,7 @@ class _Unit:
         seen: set[int] = set()
         for place in self.places:
             if id(place.home) not in seen:
-                self.view(buffer, place).copy_(place.home.detach(), non_blocking=True)
+                upload.into(self.view(buffer, place), place.home.detach())
                 seen.add(id(place.home))
 
     def enter(self, buffer: Tensor) -> None:
@@ -286,6 +288,7 @@ class _Lane:
     side: Any = field(default=None)
 
     def __post_init__(self) -> None:
+        self._upload = Uploader(self.device)
         if self.device.type == CUDA:
             self.side = torch.cuda.Stream(self.device)
 
@@ -293,14 +296,14 @@ class _Lane:
         """Start bringing ``unit`` into ``slot``, behind whatever still computes there."""
         slot.unit = unit
         if self.side is None:
-            unit.fill(slot.buffer)
+            unit.fill(slot.buffer, self._upload)
             return
         if slot.free is not None:
             self.side.wait_event(slot.free)
         else:  # a fresh slot: its memory may still be in use by what ran before on the computing stream
             self.side.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.side):
-            unit.fill(slot.buffer)
+            unit.fill(slot.buffer, self._upload)
             slot.ready = self.side.record_event()
 
     def await_copy(self, slot: _Slot) -> None:

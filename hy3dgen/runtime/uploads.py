@@ -29,12 +29,18 @@ class Uploader:
     def __call__(self, tensor: Tensor) -> Tensor:
         """A copy of ``tensor`` on the device, same dtype and shape, contiguous when it was."""
         if not self._goes_in_pieces(tensor) or not self._have_pieces():
-            return tensor.to(self.device, copy=True)
+            # CUDA has taken ordinary memory over when the call returns; waiting for its arrival costs as much again.
+            return tensor.to(self.device, copy=True, non_blocking=self.device.type == CUDA)
         copy = torch.empty(tensor.shape, dtype=tensor.dtype, device=self.device)
-        source, target = (flat.reshape(-1).view(torch.uint8) for flat in (tensor, copy))
-        for start in range(0, len(source), PIECE_BYTES):
-            self._send(source[start : start + PIECE_BYTES], target[start : start + PIECE_BYTES])
+        self._send_all(tensor, copy)
         return copy
+
+    def into(self, target: Tensor, tensor: Tensor) -> None:
+        """Copy ``tensor`` into ``target``, contiguous and of the same dtype and shape, on the current stream."""
+        if self._goes_in_pieces(tensor) and self._have_pieces():
+            self._send_all(tensor, target)
+        else:
+            target.copy_(tensor, non_blocking=True)
 
     def _goes_in_pieces(self, tensor: Tensor) -> bool:
         return (
@@ -53,6 +59,11 @@ class Uploader:
             except RuntimeError:
                 self._pieces = []
         return bool(self._pieces)
+
+    def _send_all(self, tensor: Tensor, copy: Tensor) -> None:
+        source, target = (flat.reshape(-1).view(torch.uint8) for flat in (tensor, copy))
+        for start in range(0, len(source), PIECE_BYTES):
+            self._send(source[start : start + PIECE_BYTES], target[start : start + PIECE_BYTES])
 
     def _send(self, source: Tensor, target: Tensor) -> None:
         assert self._pieces is not None

@@ -25,6 +25,7 @@ from hy3dgen.runtime.device import CPU, pick_device, pick_dtype
 from hy3dgen.runtime.engine import Engine
 from hy3dgen.runtime.memory import release_cached
 from hy3dgen.runtime.plan import StagePlan
+from hy3dgen.runtime.readahead import reading_ahead
 from hy3dgen.runtime.stages import CancelEvent, StageRecord, cancelling, check_cancelled, stage
 from hy3dgen.texgen.bake import Baked, Drawings, bake, fill_over_surface, shares
 from hy3dgen.texgen.config import DEFAULT_SUBFOLDER, Hunyuan3DTexGenConfig, Recall, make_anew
@@ -32,7 +33,7 @@ from hy3dgen.texgen.differentiable_renderer.mesh_render import MeshRender
 from hy3dgen.texgen.locating import configured, is_available
 from hy3dgen.texgen.projection import Coverage, Projection
 from hy3dgen.texgen.utils.uv_warp_utils import mesh_uv_wrap
-from hy3dgen.texgen.views import camera_index, check_views, flattened, recenter, squared
+from hy3dgen.texgen.views import camera_index, check_views, flattened, recenter, resized, squared
 from hy3dgen.weights.locate import model_roots
 
 logger = logging.getLogger(__name__)  # a public name of the reference
@@ -92,6 +93,13 @@ class Hunyuan3DPaintPipeline:
         self.models["multiview_model"] = Multiview_Diffusion_Net(self.config)
         if self.config.compile_blocks:
             self.compile()
+
+    def networks(self) -> list[Any]:
+        """All networks, in the order in which a run uses them."""
+        delight = self.models["delight_model"].pipeline if "delight_model" in self.models else None
+        paint = self.models["multiview_model"].pipeline
+        first = [] if delight is None else [delight.vae, delight.unet]
+        return [*first, paint.vae, paint.unet.unet_dual, paint.unet.unet]
 
     def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> Any:
         """Run on another device or in another precision from the next call on; returns the pipeline."""
@@ -268,7 +276,7 @@ class Hunyuan3DPaintPipeline:
         views = self._recall("views", lambda: self._views(pictures(), elevs, azims))
         with stage("bake"):
             size = self.render.default_resolution[::-1]
-            views = [view.resize(size) for view in views]
+            views = resized(views, size)
             project = partial(self._bake, views, elevs, azims, weights, config.merge_method)
             baked = self._attempt("bake", project)
         self._drawings.forget()
@@ -354,7 +362,8 @@ def paint_mesh(
         pipeline.use_engine(engine)
         if recall is not None:
             pipeline.recall_with(recall)
-    textured = pipeline.paint(mesh, pictures)
+    with reading_ahead(pipeline.networks(), pipeline.device):
+        textured = pipeline.paint(mesh, pictures)
     assert pipeline.coverage is not None
     return Projection(textured, pipeline.coverage, ())
 

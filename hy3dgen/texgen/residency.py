@@ -42,10 +42,27 @@ class OnDemand:
         self.placer: Placer | None = None
         self._residencies: dict[nn.Module, Residency] = {}
         self._homes: dict[nn.Module, dict[str, torch.Tensor]] = {}
+        self._visiting: set[nn.Module] = set()
 
     @contextlib.contextmanager
     def visit(self, name: str, *modules: nn.Module) -> Iterator[None]:
-        """Have these modules (parts of one network that run together) on the device inside the block."""
+        """Have these modules (parts of one network that run together) on the device inside the block.
+
+        Those that are visiting already, by a block around this one, stay as they are.
+        """
+        modules = tuple(module for module in modules if module not in self._visiting)
+        if not modules:
+            yield
+            return
+        self._visiting.update(modules)
+        try:
+            with self._brought(name, *modules):
+                yield
+        finally:
+            self._visiting.difference_update(modules)
+
+    @contextlib.contextmanager
+    def _brought(self, name: str, *modules: nn.Module) -> Iterator[None]:
         stays = self.keep and self.placer is None
         if not stays and self.placer is None:
             current().levers.append(f"{name} resident for its use only")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import torch
 from PIL import Image
 
 from hy3dgen.errors import ImageError, UsageError
@@ -74,6 +76,14 @@ def flattened(image: Image.Image, size_px: int) -> Image.Image:
         on_white.paste(image, mask=image.getchannel("A"))
         image = on_white
     return squared(image).resize((size_px, size_px))
+
+
+def resized(pictures: Sequence[Image.Image], size: tuple[int, int]) -> list[Image.Image]:
+    """The pictures at (width, height), several at a time: twelve maps of 2048 px keep one core busy for a while."""
+    if not len(pictures):
+        return []
+    with ThreadPoolExecutor(min(len(pictures), max(1, torch.get_num_threads()))) as pool:
+        return list(pool.map(lambda picture: picture.resize(size), pictures))
 
 
 def check_views(elevations: Sequence[float], azimuths: Sequence[float], weights: Sequence[float]) -> None:

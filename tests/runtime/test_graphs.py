@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hy3dgen.runtime import offload
+from hy3dgen.runtime import offload, uploads
 from hy3dgen.runtime.device import CPU
 from hy3dgen.runtime.graphs import replayed
 from hy3dgen.runtime.memory import release_cached
@@ -103,3 +103,27 @@ def test_an_upload_on_the_cpu_is_a_copy() -> None:
     tensor = torch.randn(3, 5)
     copy = Uploader(DEVICE)(tensor)
     assert torch.equal(copy, tensor) and copy.data_ptr() != tensor.data_ptr()
+
+
+def test_an_upload_in_pieces_fills_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of streamed weights that are not pinned; here through pieces of ordinary memory."""
+
+    class Event:
+        def synchronize(self) -> None:
+            pass
+
+    class Stream:
+        def record_event(self) -> Event:
+            return Event()
+
+    monkeypatch.setattr(uploads, "PIECE_BYTES", 64)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+    upload = Uploader(DEVICE)
+    upload._pieces = [torch.empty(64, dtype=torch.uint8) for _ in range(2)]
+    tensor, target = torch.randn(7, 11), torch.zeros(7, 11)
+    upload.into(target, tensor)
+    assert torch.equal(target, tensor), "a small one goes at once"
+    monkeypatch.setattr(upload, "_goes_in_pieces", lambda tensor: True)
+    target.zero_()
+    upload.into(target, tensor)
+    assert torch.equal(target, tensor) and torch.equal(upload(tensor), tensor)

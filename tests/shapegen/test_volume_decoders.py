@@ -13,6 +13,7 @@ from hy3dgen.errors import Cancelled, UsageError
 from hy3dgen.runtime.stages import cancelling, recording, stage
 from hy3dgen.shapegen.models.autoencoders import volume_decoders
 from hy3dgen.shapegen.models.autoencoders.attention_processors import CrossAttentionProcessor
+from hy3dgen.shapegen.models.autoencoders.decoding import field
 from hy3dgen.shapegen.models.autoencoders.decoding.flashvdm import flash_ladder, grouped, packed
 from hy3dgen.shapegen.models.autoencoders.decoding.lattice import Lattice, box_of
 from hy3dgen.shapegen.models.autoencoders.decoding.masks import dilate, refine
@@ -111,6 +112,34 @@ def test_latents_are_projected_once_b2(geo_decoder: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(geo_decoder, "prepare", lambda latents: calls.append(1) or original(latents))
     VanillaVolumeDecoder()(features(), geo_decoder, octree_resolution=8, num_chunks=100)
     assert calls == [1]
+
+
+@pytest.mark.parametrize(("held", "chunk"), [(100, 30), (7, 50), (1 << 20, 64)])
+def test_indices_travel_in_groups_and_every_point_has_its_own_value(
+    monkeypatch: pytest.MonkeyPatch, held: int, chunk: int
+) -> None:
+    """Each slice sent its own indices, and each sending waited for the slice before."""
+
+    class Height:
+        """The field is the height, so that a value names its point."""
+
+        def __call__(self, queries: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+            return queries[..., 2:]
+
+    sent: list[int] = []
+    to = torch.Tensor.to
+    monkeypatch.setattr(field, "HELD_POINTS", held)
+    monkeypatch.setattr(
+        torch.Tensor,
+        "to",
+        lambda self, *a, **k: (sent.append(len(self)) if self.dtype == torch.int64 else None) or to(self, *a, **k),
+    )
+    lattice = Lattice(*box_of(1.0), 8)
+    flat = torch.arange(0, lattice.num_points, 3)
+    values = field.values_at(field.Field(Height(), features()), lattice, flat, chunk)
+    assert torch.equal(values[0], torch.from_numpy(lattice.axes)[2][flat % lattice.size])
+    assert sum(sent) < len(flat) + len(sent) * chunk and max(sent) <= max(held, chunk)
+    assert len(sent) <= -(-len(flat) // (max(held, chunk) - chunk + 1))
 
 
 def test_progress_and_cancelling(geo_decoder: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,6 +78,40 @@ def test_one_network_at_a_time(checkpoint: Path) -> None:
     assert inside[0] == {id(paint.pipeline.unet.unet_dual)}
     assert all(present == {id(paint.pipeline.unet.unet)} for present in inside[1:]) and len(inside) == 3
     assert not any(r.is_resident for r in stay._residencies.values())
+
+
+def test_the_encoder_comes_once_for_all_pictures(checkpoint: Path) -> None:
+    """References, normals and positions brought it three times."""
+    paint = painter(checkpoint, TURBO, steps=2)
+    encoder, came = paint.pipeline.vae.encoder, []
+
+    class Placer:
+        @contextlib.contextmanager
+        def using(self, name: str, network: nn.Module) -> Iterator[None]:
+            came.append(name)
+            yield
+
+    paint.pipeline.residency.placer = Placer()
+    shapes: list[tuple[int, ...]] = []
+    count_calls(encoder, shapes)
+    paint([PICTURE], MAPS, [12, 15])
+    assert len(shapes) >= 3 and came.count("paint_vae_encoder") == 2, "its two parts, once each"
+    assert came.count("paint_vae_decoder") == 2 and came.count("paint_unet") == 1
+
+
+def test_a_visit_inside_a_visit_changes_nothing() -> None:
+    network, other = nn.Linear(4, 4), nn.Linear(4, 4)
+    stay = OnDemand(torch.device("cpu"), torch.float64)
+    with stay.visit("network", network):
+        with stay.visit("both", network, other):
+            assert network.weight.dtype == other.weight.dtype == torch.float64
+        assert network.weight.dtype == torch.float64 and other.weight.dtype == torch.float32
+        with pytest.raises(ValueError, match="stopped"), stay.visit("network", network):
+            raise ValueError("stopped")
+        assert network.weight.dtype == torch.float64
+    assert network.weight.dtype == torch.float32
+    with stay.visit("network", network):
+        assert network.weight.dtype == torch.float64
 
 
 def test_released_parts_come_back() -> None:

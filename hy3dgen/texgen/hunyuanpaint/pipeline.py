@@ -133,10 +133,13 @@ class HunyuanPaintPipeline(_Base):
         picture at a time.
         """
         flat = ((images - 0.5) * 2.0).flatten(0, 1).to(self.run_device, self.run_dtype)
-        with self._visit("paint_vae_encoder", self.vae.encoder, self.vae.quant_conv):
+        with self._encoder_here():
             posterior = self.vae.encode(flat).latent_dist
         latents = posterior.sample(generator) * self.vae.config.scaling_factor
         return latents.unflatten(0, images.shape[:2])
+
+    def _encoder_here(self) -> contextlib.AbstractContextManager[None]:
+        return self._visit("paint_vae_encoder", self.vae.encoder, self.vae.quant_conv)
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pictures of latents: (N, 4, h, w) -> (N, 3, h·f, w·f), about [-1, 1]. Raises NumericalError on NaN or Inf."""
@@ -180,13 +183,15 @@ class HunyuanPaintPipeline(_Base):
             )
         given = dict(cached_condition)
         noise = given.pop("posterior_generator", None) or _same_seed(given.get("generator"))
-        given["ref_latents"] = self.encode_images(_stack(_pictures(image)).to(self.run_dtype)[None], noise)
-        for name in ("normal_imgs", "position_imgs"):
-            maps = given.get(name)
-            if maps is not None:
-                # Rounded to half whatever the networks' precision: what the published numbers were made with.
-                pictures = maps if isinstance(maps, Tensor) else _control_stack(maps)
-                given[name] = self.encode_images(pictures, noise)
+        references = _stack(_pictures(image)).to(self.run_dtype)[None]
+        with self._encoder_here():  # one visit for all of them
+            given["ref_latents"] = self.encode_images(references, noise)
+            for name in ("normal_imgs", "position_imgs"):
+                maps = given.get(name)
+                if maps is not None:
+                    # Rounded to half whatever the networks' precision: what the published numbers were made with.
+                    pictures = maps if isinstance(maps, Tensor) else _control_stack(maps)
+                    given[name] = self.encode_images(pictures, noise)
         latents = self.denoise(
             None,
             height=height,

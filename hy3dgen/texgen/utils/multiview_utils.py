@@ -23,7 +23,7 @@ from hy3dgen.texgen.hunyuanpaint.pipeline import HunyuanPaintPipeline
 from hy3dgen.texgen.loading import load_paint_unet, load_scheduler, load_vae
 from hy3dgen.texgen.residency import OnDemand
 from hy3dgen.texgen.savings import apply_strips, attention_backend, dtypes_to_try, note_vae_switches, set_tile_size
-from hy3dgen.texgen.views import camera_index, flattened
+from hy3dgen.texgen.views import camera_index, flattened, resized
 
 VIEW_SIZE_PX = 512
 BLACK = 2  # a view in which no value exceeds this, of 255, shows nothing
@@ -84,7 +84,7 @@ class Multiview_Diffusion_Net:
         references = [
             flattened(picture, self.view_size) if self._guesses else picture.resize(size) for picture in input_images
         ]
-        maps = [picture.resize(size) for picture in control_images]
+        maps = resized(control_images, size)
         guess = self._guess(input_images, maps, list(camera_info))
 
         def paint() -> list[Image.Image]:

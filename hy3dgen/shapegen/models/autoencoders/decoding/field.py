@@ -1,7 +1,7 @@
 """Asking the geometry decoder for values at grid points, slice by slice, with the answers kept on the host.
 
-On the device there are only one slice of coordinates and the answers of at most HELD_POINTS points, whatever the
-grid's size. Coordinates are made there from flat indices, so nothing of the grid's size is ever built or sent.
+On the device there are only one slice of coordinates, and indices and answers of about HELD_POINTS points, whatever
+the grid's size. Coordinates are made there from flat indices, so nothing of the grid's size is ever built or sent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from torch import Tensor
 from hy3dgen.runtime.stages import steps
 from hy3dgen.shapegen.models.autoencoders.decoding.lattice import Lattice
 
-HELD_POINTS = 1 << 20  # answers gathered on the device before they are copied: 4 MB, one wait per million points
+# Indices (8 MB) are sent and answers (4 MB) fetched for so many points at a time: each copy waits for all kernels.
+HELD_POINTS = 1 << 20
 
 
 class Field:
@@ -65,13 +66,16 @@ def values_at(field: Field, lattice: Lattice, flat: Tensor | None, num_chunks: i
     answers = torch.empty(field.batch, count, dtype=torch.float32)
     axes = torch.from_numpy(lattice.axes).to(field.device)
     held: list[Tensor] = []
-    held_from, held_count = 0, 0
+    sent = torch.empty(0, dtype=torch.int64)
+    held_from, held_count, sent_from = 0, 0, 0
     for start in steps(range(0, count, num_chunks), unit="chunk"):
         stop = min(start + num_chunks, count)
         if flat is None:
             indices = torch.arange(start, stop, device=field.device)
         else:
-            indices = flat[start:stop].to(field.device)
+            if stop > sent_from + len(sent):
+                sent, sent_from = flat[start : start + max(HELD_POINTS, num_chunks)].to(field.device), start
+            indices = sent[start - sent_from : stop - sent_from]
         points = lattice.points(indices, axes).to(field.dtype)
         held.append(field(points[None].expand(field.batch, -1, -1)))
         held_count += stop - start

@@ -13,13 +13,14 @@ Works on host arrays; knows neither networks nor devices.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from hy3dgen.shapegen.models.autoencoders.decoding import surface_cells
 
 Evaluate = Callable[[int, Tensor | None], Tensor]
 
@@ -28,7 +29,6 @@ SATURATED = 0.95  # beyond this |value| the field may be clipped and says nothin
 RESOLVED_JUMP = 0.9  # largest change per cell, near the surface, of a grid that follows the field
 SATURATING_JUMP = 0.6  # above this, second differences may be clipped: use distances as well
 HALF_DIAGONAL = 0.87  # of a cell, in cells: how far its nearest corner can be from a surface inside
-CORNERS = np.array(list(itertools.product((0, 1), repeat=3)))  # (8, 3)
 
 
 def lean_walk(evaluate: Evaluate, resolution: int, *, level: float, min_resolution: int) -> Tensor:
@@ -52,8 +52,22 @@ def lean_walk(evaluate: Evaluate, resolution: int, *, level: float, min_resoluti
         jump *= first / finer
         first = finer
     values = state.values  # ours alone by now; at 384 cells a copy would be 228 MB
-    values += np.float32(level)
+    if level:
+        values += np.float32(level)
     return torch.from_numpy(values)
+
+
+def compile_loops() -> None:
+    """Have the walk's loops compiled, or read from disk, before a GPU waits for them."""
+
+    def ball(resolution: int, flat: Tensor | None) -> Tensor:
+        points = np.arange((resolution + 1) ** 3) if flat is None else flat.numpy()
+        axes = np.stack(np.unravel_index(points, (resolution + 1,) * 3)) / resolution - 0.5
+        return torch.from_numpy((0.3 - np.sqrt((axes**2).sum(axis=0))).astype(np.float32))
+
+    lean_walk(ball, 2 * SMALLEST_START, level=0.0, min_resolution=0)
+    nothing = np.zeros(0, dtype=np.int64)
+    surface_cells.union(nothing, nothing, 1)  # the ball has no gaps to close
 
 
 @dataclass(frozen=True)
@@ -114,15 +128,18 @@ def refine_level(
     ask: Callable[[np.ndarray], np.ndarray], state: Level, finer: int, jump: float, *, last: bool
 ) -> Level:
     """One level down. ask: flat point indices of the finer grid -> values; jump: of the coarse one, per cell."""
-    grid = state.values
+    grid, coarse = state.values, state.resolution
     saturating = jump > SATURATING_JUMP
-    cells, cell_doubt = _possible_cells(
-        grid, _doubt(grid), state.cells, min(HALF_DIAGONAL * jump, SATURATED) if saturating else 0.0
-    )
-    children = _children(cells, state.resolution, finer)
+    reach = np.float32(min(HALF_DIAGONAL * jump, SATURATED) if saturating else 0.0)
+    cells, doubts = surface_cells.possible_cells(grid, state.cells, reach)
+    children = surface_cells.children(cells, coarse, finer)
     if not saturating:
-        children = _uncertain_cells(grid, cell_doubt, children, finer)
-    fine = np.full((finer + 1) ** 3, np.nan, dtype=np.float32) if last else _interpolated(grid, finer).reshape(-1)
+        doubt = np.zeros(coarse**3, dtype=np.float32)
+        doubt[cells] = doubts
+        points = surface_cells.corner_points(children, finer)
+        signs = surface_cells.signs_by_interpolation(grid, doubt, points, finer)
+        children = surface_cells.uncertain_cells(signs, children, finer)
+    fine = _unknown(finer) if last else _interpolated(grid, finer).reshape(-1)
     known = np.zeros(fine.shape, dtype=bool)
 
     def fill(points: np.ndarray) -> None:
@@ -130,7 +147,7 @@ def refine_level(
         fine[points] = ask(points)
 
     if len(children):
-        points = _corner_points(children, finer)
+        points = surface_cells.corner_points(children, finer)
         same, values = _answered(state, points, finer)
         known[points[same]] = True
         fine[points[same]] = values
@@ -142,120 +159,9 @@ def refine_level(
 
 def _answered(state: Level, points: np.ndarray, finer: int) -> tuple[np.ndarray, np.ndarray]:
     """(n,) bool: points of the finer grid that are points of the coarse one and known there; and their values."""
-    coarse = state.resolution
-    i, j, k = (axis * coarse for axis in np.unravel_index(points, (finer + 1,) * 3))
-    same = (i % finer == 0) & (j % finer == 0) & (k % finer == 0)
-    same[same] = state.known[i[same] // finer, j[same] // finer, k[same] // finer]
-    return same, state.values[i[same] // finer, j[same] // finer, k[same] // finer]
-
-
-def _doubt(grid: np.ndarray) -> np.ndarray:
-    """(g, g, g) how far an interpolated value next to each point may be off: half the sum of second differences.
-
-    A half, not the eighth of smooth fields: distances have kinks, and a kink between samples is off by that much.
-    """
-    doubt = np.zeros_like(grid)
-    for axis in range(3):
-        values, total = np.moveaxis(grid, axis, 0), np.moveaxis(doubt, axis, 0)
-        total[1:-1] += np.abs(values[2:] - 2 * values[1:-1] + values[:-2])
-    return doubt * np.float32(0.5)
-
-
-def _corner_values(grid: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """(8, n) values at the corners of cells given by flat index."""
-    g = grid.shape[0]
-    base = _base_point(cells, g - 1)
-    flat = grid.reshape(-1)
-    return np.stack([flat[base + (i * g + j) * g + k] for i, j, k in CORNERS])
-
-
-def _base_point(cells: np.ndarray, resolution: int) -> np.ndarray:
-    """Flat point index of the lowest corner of each cell."""
-    i, rest = np.divmod(cells, resolution * resolution)
-    j, k = np.divmod(rest, resolution)
-    g = resolution + 1
-    return (i * g + j) * g + k
-
-
-def _possible_cells(
-    grid: np.ndarray, doubt: np.ndarray, cells: np.ndarray, reach: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Those of ``cells`` that the surface may touch, and (r, r, r) doubt per cell (0 for the others).
-
-    reach: also cells with a corner value this close to the level.
-    """
-    resolution = grid.shape[0] - 1
-    values = _corner_values(grid, cells)
-    cell_doubt = _corner_values(doubt, cells).max(axis=0)
-    low, high = values.min(axis=0), values.max(axis=0)
-    possible = (low - cell_doubt <= 0) & (high + cell_doubt >= 0)
-    if reach > 0:
-        possible |= np.abs(values).min(axis=0) <= reach
-    volume = np.zeros(resolution**3, dtype=np.float32)
-    volume[cells[possible]] = cell_doubt[possible]
-    return cells[possible], volume
-
-
-def _children(cells: np.ndarray, coarse: int, finer: int) -> np.ndarray:
-    """Flat indices, ascending, of the finer cells that overlap any of the coarse ones."""
-    found = []
-    axes = np.stack(np.unravel_index(cells, (coarse,) * 3))
-    first = axes * finer // coarse
-    end = -((-(axes + 1) * finer) // coarse)  # rounded up
-    for i, j, k in itertools.product(range(int((end - first).max(initial=0))), repeat=3):
-        at = first + np.array([[i], [j], [k]])
-        at = at[:, (at < end).all(axis=0)]
-        found.append((at[0] * finer + at[1]) * finer + at[2])
-    return _distinct(found, finer**3)
-
-
-def _uncertain_cells(grid: np.ndarray, cell_doubt: np.ndarray, children: np.ndarray, finer: int) -> np.ndarray:
-    """Those finer cells whose corners are not all certain to have one sign, by interpolation."""
-    points = _corner_points(children, finer)
-    value, doubt = _predict(grid, cell_doubt, points, finer)
-    signs = np.zeros((finer + 1) ** 3, dtype=np.uint8)
-    signs[points] = (value - doubt <= 0) * np.uint8(1) + (value + doubt >= 0) * np.uint8(2)
-    g = finer + 1
-    base = _base_point(children, finer)
-    seen = np.zeros(len(children), dtype=np.uint8)
-    for i, j, k in CORNERS:
-        seen |= signs[base + (i * g + j) * g + k]
-    return children[seen == 3]
-
-
-def _predict(grid: np.ndarray, cell_doubt: np.ndarray, points: np.ndarray, finer: int) -> tuple[np.ndarray, np.ndarray]:
-    """Interpolated values at points of the finer grid, and how far they may be off; 0 at points of the coarse grid."""
-    coarse = grid.shape[0] - 1
-    g = coarse + 1
-    flat = grid.reshape(-1)
-    axes = np.stack(np.unravel_index(points, (finer + 1,) * 3)) * coarse
-    base = np.minimum(axes // finer, coarse - 1)
-    weight = ((axes - base * finer) / finer).astype(np.float32)
-    value = np.zeros(len(points), dtype=np.float32)
-    for corner in CORNERS:
-        share = np.prod(np.where(corner[:, None] == 1, weight, 1 - weight), axis=0)
-        at = base + corner[:, None]
-        value += share * flat[(at[0] * g + at[1]) * g + at[2]]
-    doubt = cell_doubt[(base[0] * coarse + base[1]) * coarse + base[2]]
-    return value, doubt * (4 * weight * (1 - weight)).max(axis=0)
-
-
-def _corner_points(cells: np.ndarray, resolution: int) -> np.ndarray:
-    """Flat point indices, ascending, of all corners of the cells."""
-    g = resolution + 1
-    base = _base_point(cells, resolution)
-    return _distinct([base + (i * g + j) * g + k for i, j, k in CORNERS], g**3)
-
-
-def _distinct(indices: list[np.ndarray], size: int) -> np.ndarray:
-    """The different values among ``indices``, all below ``size``, ascending."""
-    total = sum(map(len, indices))
-    if total < size // 64:  # sorting a few is faster than looking through a mask of everything
-        return np.unique(np.concatenate(indices)) if total else np.zeros(0, dtype=np.int64)
-    marked = np.zeros(size, dtype=bool)
-    for some in indices:
-        marked[some] = True
-    return np.flatnonzero(marked)
+    places = surface_cells.answered(state.values, state.known, points, finer)
+    same = places >= 0
+    return same, state.values.reshape(-1)[places[same]]
 
 
 def _close(
@@ -271,35 +177,22 @@ def _close(
     fine, known: flat, changed through ``fill``; new: points known since the last look. Returns ``cells`` and those
     added.
     """
-    g = resolution + 1
     while len(new):
-        around = _cells_around(new, resolution)
-        base = _base_point(around, resolution)
-        inside, outside, missing = (np.zeros(len(around), dtype=bool) for _ in range(3))
-        for i, j, k in CORNERS:
-            at = base + (i * g + j) * g + k
-            there, positive = known[at], fine[at] > 0
-            inside |= there & positive
-            outside |= there & ~positive
-            missing |= ~there
-        added = around[inside & outside & missing]
-        points = _corner_points(added, resolution)
+        around = surface_cells.cells_around(new, resolution)
+        added = surface_cells.open_cells(fine, known, around, resolution)
+        points = surface_cells.corner_points(added, resolution)
         new = points[~known[points]]
         if len(new):
             fill(new)
-            cells = np.concatenate([cells, added])
-    return _distinct([cells], resolution**3)
+            cells = surface_cells.union(cells, added, resolution**3)
+    return cells
 
 
-def _cells_around(points: np.ndarray, resolution: int) -> np.ndarray:
-    """Flat indices, ascending, of all cells that have one of the points as corner."""
-    found = []
-    axes = np.stack(np.unravel_index(points, (resolution + 1,) * 3))
-    for corner in CORNERS:
-        at = axes - corner[:, None]
-        at = at[:, ((at >= 0) & (at < resolution)).all(axis=0)]
-        found.append((at[0] * resolution + at[1]) * resolution + at[2])
-    return _distinct(found, resolution**3)
+def _unknown(resolution: int) -> np.ndarray:
+    """((resolution + 1)³,) float32 NaN. numpy's memory comes in large pages, and torch fills with several threads."""
+    values = np.empty((resolution + 1) ** 3, dtype=np.float32)
+    torch.from_numpy(values).fill_(float("nan"))
+    return values
 
 
 def _interpolated(grid: np.ndarray, finer: int) -> np.ndarray:
