@@ -26,9 +26,10 @@ def make_parser() -> groups.Parser:
             "--input",
             metavar="PATH",
             nargs="+",
+            action="extend",
             help="pictures in any format that Pillow opens; several files, a folder or a glob make a batch",
         )
-        group.add_argument("--mesh", metavar="PATH", help="colour this mesh (.glb, .obj, .ply, .stl), make no shape")
+        groups.add_input_path(group, "--mesh", "colour this mesh (.glb, .obj, .ply, .stl), make no shape")
         group.add_argument("--prompt", metavar="TEXT", help="make the picture from these words first")
 
     text = "Make a coloured 3D mesh from a picture."

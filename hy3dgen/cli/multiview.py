@@ -21,16 +21,13 @@ def make_parser() -> groups.Parser:
 
     def add_inputs(parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group("input")
-        group.add_argument("--front", metavar="PATH", help="the object from the front; the other views are optional")
-        group.add_argument("--left", metavar="PATH", help="from the object's own left side")
-        group.add_argument("--back", metavar="PATH", help="from behind")
-        group.add_argument("--right", metavar="PATH", help="from the object's own right side")
-        group.add_argument(
-            "--input",
-            metavar="FOLDER",
-            help="instead: a folder with front.png and any of left.png, back.png, right.png",
-        )
-        group.add_argument("--mesh", metavar="PATH", help="colour this mesh (.glb, .obj, .ply, .stl), make no shape")
+        groups.add_input_path(group, "--front", "the object from the front; the other views are optional")
+        groups.add_input_path(group, "--left", "from the object's own left side")
+        groups.add_input_path(group, "--back", "from behind")
+        groups.add_input_path(group, "--right", "from the object's own right side")
+        views = "instead: a folder with front.png and any of left.png, back.png, right.png"
+        groups.add_input_path(group, "--input", views, metavar="FOLDER")
+        groups.add_input_path(group, "--mesh", "colour this mesh (.glb, .obj, .ply, .stl), make no shape")
 
     text = "Make a coloured 3D mesh from several pictures of one object."
     return groups.make_parser("multiview.py", text, (add_inputs, *groups.SHARED_GROUPS))

@@ -37,6 +37,21 @@ class Parser(argparse.ArgumentParser):
         return values
 
 
+class Once(argparse.Action):
+    """Stores a path that may be given once: of two inputs for one place, neither may be dropped in silence."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[object] | None,
+        option_string: str | None = None,
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, "is given twice; give one path")
+        setattr(namespace, self.dest, values)
+
+
 def make_parser(prog: str, description: str, groups: Sequence[Callable[[argparse.ArgumentParser], None]]) -> Parser:
     """A parser with the given option groups; abbreviations are off, so that new options never change old scripts."""
     parser = Parser(
@@ -56,19 +71,30 @@ def given(values: argparse.Namespace, names: Sequence[str]) -> dict[str, object]
     return {name: getattr(values, name) for name in names if getattr(values, name, None) is not None}
 
 
+def add_input_path(group: argparse._ArgumentGroup, name: str, text: str, *, metavar: str = "PATH") -> None:
+    """An option that names one thing to work from."""
+    group.add_argument(name, type=typed_path, action=Once, metavar=metavar, help=text)
+
+
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Where results go and in which frame."""
     group = parser.add_argument_group("output")
     group.add_argument(
         "--output",
+        type=typed_path,
         metavar="PATH",
         help="file to write, ending in .glb, .obj, .ply or .stl, or a folder (default: output/NAME.glb)",
     )
     _switch(group, "--overwrite", "replace existing files; without it a new name gets a number")
-    group.add_argument("--report", metavar="FILE", help="JSON report of the run (default: beside the mesh, NAME.json)")
+    group.add_argument(
+        "--report", type=typed_path, metavar="FILE", help="JSON report of the run (default: beside the mesh, NAME.json)"
+    )
     _switch(group, "--no-report", "write no report file; the GLB keeps its own copy")
     group.add_argument(
-        "--preview", metavar="FILE.png", help="picture of four views (default: beside the mesh, NAME.png)"
+        "--preview",
+        type=typed_path,
+        metavar="FILE.png",
+        help="picture of four views (default: beside the mesh, NAME.png)",
     )
     _switch(group, "--no-preview", "render no preview")
     group.add_argument("--units", choices=UNITS, help="unit of one step in the written file (default: m)")
@@ -190,6 +216,13 @@ def _whole(text: str) -> int:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from error
 
 
+def typed_path(text: str) -> str:
+    """A path as typed; an empty variable in a shell must not mean the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty")
+    return text
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -209,11 +242,15 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--keep",
+        type=typed_path,
         metavar="DIR",
         help="keep the result of every stage in DIR; a later run goes on after the last good one",
     )
     group.add_argument(
-        "--replay", metavar="REPORT", help="repeat the run of this report (.json); other options change it"
+        "--replay",
+        type=typed_path,
+        metavar="REPORT",
+        help="repeat the run of this report (.json); other options change it",
     )
     _switch(group, "--accept-licence", "you have read and accept the licence of weights that must be downloaded")
 

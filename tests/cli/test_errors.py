@@ -59,6 +59,8 @@ def says(capsys: Capture, code: int, words: str, *argv: str, main: object = colo
     return err
 
 
+EMPTY_PATHS = ("--mesh", "--output", "--report", "--preview", "--keep")
+"""An unset variable in a script used to mean the current folder: '.' was said to be no mesh, or was written into."""
 USAGE = [
     ([], "there is nothing to work from; give a picture with --input"),
     (["--mesh", "m.glb"], "give a picture of the mesh's front"),
@@ -83,6 +85,8 @@ USAGE = [
     (["--input", "a.png", "--replay", "r.json"], "leave out --input"),
     (["--input", "a.png", "b.png", "--mesh", "m.glb"], "one mesh with one picture"),
     (["--prompt", "  "], "--prompt is empty"),
+    (["--input", "a.png", "--mesh", "a.glb", "--mesh", "b.glb"], "argument --mesh: is given twice"),
+    *((["--input", "a.png", option, ""], f"argument {option}: the path is empty") for option in EMPTY_PATHS),
 ]
 
 
@@ -156,6 +160,9 @@ def test_views_are_explained(capsys: Capture, mug: str) -> None:
     main = multiview.main
     says(capsys, 2, "the front view is missing", "--left", mug, main=main)
     says(capsys, 2, "not both", "--front", mug, "--input", ".", main=main)
+    says(capsys, 2, "argument --left: the path is empty", "--front", mug, "--left", "", main=main)
+    # Two files for one view: the first used to be dropped without a word.
+    says(capsys, 2, "argument --front: is given twice", "--front", mug, "--front", "b.png", main=main)
     says(capsys, 3, "is not a folder", "--input", mug, main=main)
     says(capsys, 3, "has no front view", "--input", ".", main=main)
     says(capsys, 3, "back view: 'gone.png' does not exist", "--front", mug, "--back", "gone.png", main=main)

@@ -25,3 +25,10 @@ def test_quiet_silences_warnings_in_the_log_as_well(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
     assert color.main([]) == 0
     assert "a long download begins" in capsys.readouterr().err
+
+
+def test_input_given_twice_is_a_batch_of_both():
+    """Only the last of several --input was made, and nothing was said of the others."""
+    argv = ["--input", "a.png", "--input", "b.png", "c.png"]
+    order = color.order_from(color.make_parser().parse_all(argv), argv)
+    assert [task.name for task in order.tasks] == ["a", "b", "c"] and order.is_batch
