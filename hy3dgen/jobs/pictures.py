@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,9 @@ from hy3dgen.jobs.options import JobOptions
 from hy3dgen.reports.run import Source
 from hy3dgen.runtime.files import sha256_of_bytes
 from hy3dgen.runtime.stages import StageRecord, check_cancelled, stage
+
+_TINY = 4
+"""A view this many times smaller than the largest is worth a word."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ def cut_out_pictures(
     """
     views = {}
     with stage("cutout") as record:
+        for warning in _doubts(opened):
+            record.warn(warning)
         for view, picture in opened.items():
             check_cancelled()
             small = preprocess_image_size(picture.image, max_size=options.max_image_size)
@@ -97,6 +102,22 @@ def _check_shapes(opened: Mapping[str, Opened]) -> None:
             f"the {widest} view ({_size(opened[widest])}) and the {narrowest} view ({_size(opened[narrowest])}) have "
             "very different proportions; give views of the same object at the same scale, best all square"
         )
+
+
+def _doubts(opened: Mapping[str, Opened]) -> Iterator[str]:
+    """What is probably a mistake in a set of views: one picture for two sides, one that is tiny beside another."""
+    first: dict[str, str] = {}
+    for view, picture in opened.items():
+        same = first.setdefault(picture.source.sha256, view)
+        if same != view:
+            yield f"the {same} view and the {view} view are the same picture; each side needs a picture of its own"
+    largest = max(opened, key=lambda view: min(opened[view].image.size))
+    for view, picture in opened.items():
+        if _TINY * min(picture.image.size) < min(opened[largest].image.size):
+            yield (
+                f"the {view} view has {_size(picture)} pixels, the {largest} view {_size(opened[largest])}; that side "
+                "will look blurred, a larger picture helps"
+            )
 
 
 def _size(picture: Opened) -> str:

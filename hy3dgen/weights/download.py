@@ -61,7 +61,7 @@ def download_file(
     """
     known = [entry] if entry is not None else in_repo(repo)  # folders we have no entry for have the same owner
     if known:
-        ensure_accepted(known[0].licence, options.accept)
+        ensure_accepted(known[0].licence, options.accept, name=known[0].name)
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     target = root / repo / path

@@ -44,17 +44,18 @@ def remember(licence: Licence) -> None:
         raise OutputError(f"the acceptance of the licence cannot be stored in {path} ({error})") from error
 
 
-def ensure_accepted(licence: Licence, accept: Accept | None = None) -> None:
+def ensure_accepted(licence: Licence, accept: Accept | None = None, *, name: str = "NAME") -> None:
     """Ask once, remember the yes. Raises LicenceError when nobody can be asked or the answer is no.
 
-    accept: shows ``text(licence)`` and returns the user's answer; None when there is nobody to ask.
+    accept: shows ``text(licence)`` and returns the user's answer; None when there is nobody to ask
+    name: of the weights that wait for the answer, in the catalogue
     """
     if is_accepted(licence):
         return
     if accept is None:
         raise LicenceError(
-            f"these weights need your agreement to their owner's licence first. {text(licence)} "
-            "If you agree, run again with --accept-licence, or: python -m hy3dgen weights get NAME --accept-licence"
+            f"the weights of '{name}' need your agreement to their owner's licence first. {text(licence)} "
+            f"If you agree, run again with --accept-licence, or: python -m hy3dgen weights get {name} --accept-licence"
         )
     if not accept(licence):
         raise LicenceError(f"the licence was not accepted, so nothing was downloaded. {text(licence)}")

@@ -125,8 +125,9 @@ def test_a_name_that_is_nothing(home: Path) -> None:
 
 def test_a_download_of_official_weights_waits_for_the_licence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    with pytest.raises(LicenceError, match="European Union, United Kingdom, South Korea"):
+    with pytest.raises(LicenceError, match="European Union, United Kingdom, South Korea") as caught:
         locate_model("2mini")
+    assert "'2mini'" in str(caught.value) and "weights get 2mini --accept-licence" in str(caught.value)
 
 
 def test_a_licence_is_accepted_once(home: Path) -> None:
