@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 from hy3dgen.errors import Cancelled, Hy3dgenError, OutputError
-from hy3dgen.jobs.identity import inputs_key, task_key
+from hy3dgen.jobs.identity import content_of, inputs_key, task_key
 from hy3dgen.jobs.models import Models
 from hy3dgen.jobs.output import Outputs, safe_stem
 from hy3dgen.jobs.result import Result
@@ -167,7 +167,7 @@ def finished_before(tasks: Sequence[Task], models: Models, outputs: Outputs, lis
     skipped: dict[int, Outcome] = {}
     for index, task in enumerate(tasks):
         try:
-            key = task_key(task, options_for(task, models), models.identity())
+            key = task_key(content_of(task), options_for(task, models), models.identity())
         except Hy3dgenError:
             continue
         files = finished.get(key, [])
@@ -188,11 +188,14 @@ def _run_one(task: Task, models: Models, outputs: Outputs, around: Surroundings)
     key = ""
     try:
         outputs.check()  # a disk that has filled up meanwhile is told before the work, not after it
-        key = task_key(task, options_for(task, models), models.identity())
+        # Hashed now and not when the batch began: a file may have changed while others were made.
+        content = content_of(task)
+        key = task_key(content, options_for(task, models), models.identity())
         inside = around
         if around.keep is not None:
             # Other options do not change the folder, so that the stages which they leave alone are found again.
-            inside = replace(around, keep=around.keep / task.folder / f"{safe_stem(task.name)}-{inputs_key(task)[:8]}")
+            own = f"{safe_stem(task.name)}-{inputs_key(content, task.seed)[:8]}"
+            inside = replace(around, keep=around.keep / task.folder / own)
         result = run_task(task, models, outputs.target(task), inside)
     except Cancelled as error:
         return Outcome(task, "cancelled", key, perf_counter() - started, error=error), None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +19,33 @@ from hy3dgen.meshes.mesh import Mesh
 from hy3dgen.runtime.files import sha256_of_bytes, sha256_of_file
 
 
-def task_key(task: Task, options: JobOptions, models: Mapping[str, str]) -> str:
-    """A hash over everything that decides the result of a task; names of files do not count.
+@dataclass(frozen=True)
+class Content:
+    """What a task is made from, by hash: pictures by view, the mesh, the words; names of files do not count."""
+
+    pictures: Mapping[str, str]
+    mesh: str | None
+    prompt: str | None
+
+
+def content_of(task: Task) -> Content:
+    """Read and hash the inputs of a task, once for all its keys.
 
     Raises ImageError or MeshError when a file cannot be read.
     """
     pictures = {view: picture_hash(source) for view, source in task.pictures.items()}
-    mesh = None if task.mesh is None else mesh_hash(task.mesh)
-    return key_of(hy3dgen.__version__, pictures, mesh, task.prompt, options.result_part(), dict(models))
+    return Content(pictures, None if task.mesh is None else mesh_hash(task.mesh), task.prompt)
 
 
-def inputs_key(task: Task) -> str:
+def task_key(content: Content, options: JobOptions, models: Mapping[str, str]) -> str:
+    """A hash over everything that decides the result of a task."""
+    made_from = (dict(content.pictures), content.mesh, content.prompt)
+    return key_of(hy3dgen.__version__, *made_from, options.result_part(), dict(models))
+
+
+def inputs_key(content: Content, seed: int | None) -> str:
     """A hash over what a task is made from and its seed, whatever the options: names its folder of kept stages."""
-    pictures = {view: picture_hash(source) for view, source in task.pictures.items()}
-    return key_of(pictures, None if task.mesh is None else mesh_hash(task.mesh), task.prompt, task.seed)
+    return key_of(dict(content.pictures), content.mesh, content.prompt, seed)
 
 
 def picture_hash(source: PictureSource) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import hy3dgen
 from hy3dgen.errors import Cancelled, ImageError, InputError, MissingExtraError, OutOfMemoryError, UsageError
 from hy3dgen.jobs.batch import BatchList, Outcome, Watcher, finished_before, preview_of
-from hy3dgen.jobs.identity import mesh_hash, task_key
+from hy3dgen.jobs.identity import content_of, mesh_hash, task_key
 from hy3dgen.jobs.models import Models
 from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.output import Outputs, Target, write_files
@@ -168,7 +168,7 @@ class _Driver:
                 self._end(task, skipped[index])
                 continue
             try:
-                key = task_key(task, options_for(task, self._models), self._models.identity())
+                key = task_key(content_of(task), options_for(task, self._models), self._models.identity())
             except Exception as error:  # noqa: BLE001 - one bad input must not stop the rest
                 self._end(task, Outcome(task, "failed", error=error))
                 continue

@@ -13,7 +13,7 @@ from PIL import Image
 from hy3dgen.cli.make import _code
 from hy3dgen.cli.table import outcome_table
 from hy3dgen.errors import Cancelled, ImageError
-from hy3dgen.jobs import batch
+from hy3dgen.jobs import batch, identity
 from hy3dgen.jobs.batch import LIST_NAME, Watcher, run_batch, variations
 from hy3dgen.jobs.models import Models
 from hy3dgen.jobs.options import JobOptions
@@ -101,6 +101,31 @@ def test_a_file_that_was_changed_since_is_made_again(models: Models, made: list[
     outputs = Outputs(tmp_path / "out", many=True, overwrite=True)
     [outcome] = run_batch(tasks(tmp_path, "a"), models, outputs, Surroundings(), resume=True)
     assert outcome.status == "done" and (tmp_path / "out" / "a.glb").read_text() == "a"
+
+
+def test_an_input_is_hashed_once_for_all_its_keys(
+    models: Models, made: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key of the result and that of the kept stages read and hashed every input each for itself."""
+    read: list[str] = []
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return sha256_of_file(path)
+
+    monkeypatch.setattr(identity, "sha256_of_file", counted)
+    around = Surroundings(keep=tmp_path / "kept")
+    run_batch(tasks(tmp_path, "a", "b"), models, Outputs(tmp_path / "out", many=True), around)
+    assert read == ["0", "1"] and len(made) == 2
+
+
+def test_a_changed_input_of_the_same_name_is_made_again(models: Models, made: list[Any], tmp_path: Path) -> None:
+    run_batch(tasks(tmp_path, "a", "b"), models, Outputs(tmp_path / "out", many=True), Surroundings())
+    again = tasks(tmp_path, "a", "b")
+    (tmp_path / "1").write_text("another picture")
+    outcomes = run_batch(again, models, Outputs(tmp_path / "out", many=True), Surroundings(), resume=True)
+    assert [outcome.status for outcome in outcomes] == ["skipped", "done"]
+    assert outcomes[1].outputs == (str(tmp_path / "out" / "b-2.glb"),)
 
 
 def test_other_options_are_other_results(models: Models, made: list[Any], tmp_path: Path) -> None:
