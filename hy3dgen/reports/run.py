@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hy3dgen.errors import InputError
+from hy3dgen.reports.shape import wrong_part
 from hy3dgen.runtime.stages import Decision, StageRecord
 
 SCHEMA_VERSION = 1
@@ -169,7 +170,7 @@ def read_report(path: Path) -> dict[str, Any]:
     """A report from its JSON file, or from the extras of a GLB that this program wrote.
 
     From a GLB comes only the part that repeats exactly. Raises InputError when the file is missing, is neither, or is
-    of a newer schema.
+    of a newer schema, or has a part that no run writes.
     """
     try:
         data = path.read_bytes()
@@ -188,6 +189,12 @@ def read_report(path: Path) -> dict[str, Any]:
     if report["schema"] > SCHEMA_VERSION:
         raise InputError(
             f"'{path}' has report schema {report['schema']}, this version knows {SCHEMA_VERSION}; update the program"
+        )
+    wrong = wrong_part(report)
+    if wrong is not None:
+        raise InputError(
+            f"the report '{path}' is damaged or was edited: its part '{wrong}' is not what a run writes; give the "
+            "file as the run has written it"
         )
     return report
 

@@ -103,6 +103,37 @@ def test_what_is_no_report_says_so(tmp_path: Path, content: str) -> None:
         read_report(path)
 
 
+def _edited(place: str, value: object) -> dict[str, Any]:
+    """The report with another value at a place such as 'inputs.0.role'; None takes the entry away."""
+    whole = json.loads(as_json(report()))
+    *way, last = place.split(".")
+    part = whole
+    for step in way:
+        part = part[int(step) if step.isdigit() else step]
+    if value is None:
+        del part[last]
+    else:
+        part[last] = value
+    return whole
+
+
+EDITS = (
+    ("options", []), ("inputs", "mug.png"), ("inputs.0.path", 5), ("inputs.0.role", None), ("outputs", [1]),
+    ("stages.0.seconds", None), ("stages.0.techniques", [{}]), ("seconds", "long"), ("seconds", True),
+    ("mesh.faces", "lots"), ("mesh.coverage", {"seen": "half"}), ("techniques.0.applied", "yes"),
+    ("command", "color.py"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "value"), EDITS, ids=[f"{place}={value}" for place, value in EDITS])
+def test_a_damaged_report_names_its_part(tmp_path: Path, place: str, value: object) -> None:
+    """A report that was edited by hand ended with 'a fault of the program' and exit code 1."""
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(_edited(place, value)), encoding="utf-8")
+    with pytest.raises(InputError, match=f"is damaged or was edited: its part '{place.split('.', maxsplit=1)[0]}'"):
+        read_report(path)
+
+
 def test_a_newer_schema_and_a_missing_file_say_so(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_text(json.dumps({**report(), "schema": 2}), encoding="utf-8")
