@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ def _heading(report: Mapping[str, Any]) -> str:
     for source in report.get("inputs", []):
         lines.append(f"input ({source['role']}): {source.get('path') or 'sha256 ' + source['sha256'][:16]}")
     if report.get("command"):
-        lines.append("command: " + " ".join(report["command"]))
+        lines.append("command: " + shlex.join(report["command"]))
     return "\n".join(lines)
 
 
@@ -100,7 +101,7 @@ def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_value(item)}" for name, item in value.items())
     if isinstance(value, (list, tuple)):
-        return " x ".join(_value(item) for item in value)
+        return " x ".join(_value(item) for item in value) or "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:

@@ -160,5 +160,13 @@ def test_words_for_people_hold_the_figures() -> None:
     assert "seen 50%" in summary(report())
 
 
+def test_the_command_can_be_typed_again() -> None:
+    """A path with a space came out without quotes."""
+    assert "command: color.py --input 'my mug.png'" in describe(
+        {**report(), "command": ["color.py", "--input", "my mug.png"]}
+    )
+    assert "allow-lossy -" in describe({**report(), "options": {"allow_lossy": []}})
+
+
 def test_the_part_inside_a_glb_can_be_described_too() -> None:
     assert "16 faces" in describe(facts().as_dict())
