@@ -106,12 +106,15 @@ def _get(values: argparse.Namespace, console: Console) -> int:
 
 def _verify(name: str | None, console: Console) -> int:
     here = [name] if name is not None else [m.entry.name for m in inventory.list_models() if m.folder is not None]
-    bad = 0
+    bad: list[str] = []
     for model in here:
         for check in inventory.verify(Path(model) if Path(model).is_dir() else model):
-            state = "good" if check.problem is None else f"DAMAGED: {check.problem}"
+            good = "good" if check.compared else "good by size and header; no hash on record to compare"
+            state = good if check.problem is None else f"DAMAGED: {check.problem}"
             console.result(f"{check.sha256[:16]}  {check.size_bytes:>13,}  {check.path}  {state}")
-            bad += check.problem is not None
+            bad += [model] * (check.problem is not None)
     if bad:
-        console.error(f"{bad} file(s) are damaged; delete them and run: python -m hy3dgen weights get NAME")
+        names = [model for model in dict.fromkeys(bad) if not Path(model).is_dir()]
+        again = ", then ".join(f"python -m hy3dgen weights get {model}" for model in names or ["NAME"])
+        console.error(f"{len(bad)} file(s) are damaged; delete them and run: {again}")
     return WEIGHTS if bad else DONE

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hy3dgen.errors import DownloadError, WeightsDamagedError, WeightsNotFoundError
-from hy3dgen.runtime.files import sha256_of_file
+from hy3dgen.runtime.files import sha256_of_file, write_atomic
 from hy3dgen.weights.catalogue import CatalogueEntry, in_repo
 from hy3dgen.weights.licence import Accept, ensure_accepted
 
@@ -128,18 +128,36 @@ def _transfer(repo: str, path: str, target: Path, options: DownloadOptions) -> P
                 tqdm_class=_bar(options.progress, path) if options.progress is not None else None,
             )
         _ensure_as_recorded(part, about.etag)
+        if _is_sha256(about.etag):  # for ``weights verify``, long after the transfer
+            write_atomic(_record_of(target), f"{about.etag}  {target.name}\n")
         part.replace(target)
     return target
 
 
 def _ensure_as_recorded(part: Path, etag: str | None) -> None:
     """Large files are recorded by their SHA-256. A file that differs is removed, so that the next try starts anew."""
-    if etag is None or len(etag) != 64:
+    if not _is_sha256(etag):
         return
     digest = sha256_of_file(part)
     if digest != etag:
         part.unlink()
         raise WeightsDamagedError(f"{part.name} arrived damaged (SHA-256 {digest}, the hub recorded {etag}); run again")
+
+
+def recorded_sha256(path: Path) -> str | None:
+    """The SHA-256 that the hub recorded for a file, kept beside it or, in the Hugging Face cache, as its name."""
+    record = _record_of(path)
+    words = record.read_text(encoding="utf-8", errors="replace").split() if record.is_file() else []
+    known = words[0] if words else path.resolve().name
+    return known if _is_sha256(known) else None
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def _is_sha256(words: str | None) -> bool:
+    return words is not None and len(words) == 64 and set(words) <= set("0123456789abcdef")
 
 
 def _is_transport_error(error: Exception) -> bool:

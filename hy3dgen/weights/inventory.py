@@ -11,7 +11,7 @@ from hy3dgen.errors import WeightsDamagedError, WeightsNotFoundError
 from hy3dgen.runtime.files import sha256_of_file
 from hy3dgen.weights import catalogue
 from hy3dgen.weights.catalogue import CatalogueEntry
-from hy3dgen.weights.download import DownloadOptions
+from hy3dgen.weights.download import DownloadOptions, recorded_sha256
 from hy3dgen.weights.licence import is_accepted
 from hy3dgen.weights.locate import find_folder, find_model, locate_folder, locate_model
 
@@ -36,12 +36,16 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class FileCheck:
-    """The result of looking through one file: ``problem`` is None when it is sound. sha256 in hexadecimal."""
+    """The result of looking through one file: ``problem`` is None when it is sound. sha256 in hexadecimal.
+
+    compared: a hash was on record to compare with; without one only size and header were looked at
+    """
 
     path: Path
     size_bytes: int
     sha256: str
     problem: str | None = None
+    compared: bool = False
 
 
 def list_models() -> list[ModelStatus]:
@@ -98,11 +102,11 @@ def verify(name_or_folder: str | Path) -> list[FileCheck]:
 def check_file(path: Path, expected_bytes: int | None = None) -> FileCheck:
     """Look through one file. expected_bytes: the published size, None when it is not known."""
     size, digest = path.stat().st_size, sha256_of_file(path)
-    recorded = path.resolve().name  # the Hugging Face cache names a large file by its SHA-256
+    recorded = recorded_sha256(path)
     problem = None
     if expected_bytes is not None and size != expected_bytes:
         problem = f"has {size} bytes, published are {expected_bytes}"
-    elif len(recorded) == 64 and set(recorded) <= set("0123456789abcdef") and recorded != digest:
+    elif recorded is not None and recorded != digest:
         problem = f"its SHA-256 is {digest}, the hub recorded {recorded}"
     elif path.suffix == ".safetensors":
         try:
@@ -111,7 +115,7 @@ def check_file(path: Path, expected_bytes: int | None = None) -> FileCheck:
             problem = str(error)
         else:
             problem = None if size == declared else f"has {size} bytes, its header says {declared}"
-    return FileCheck(path, size, digest, problem)
+    return FileCheck(path, size, digest, problem, compared=recorded is not None)
 
 
 def safetensors_size(path: Path) -> int:

@@ -55,3 +55,12 @@ def test_get_asks_for_the_licence_once_and_goes_on_where_it_broke_off(hub: Hub, 
     assert path.stdout == done.stdout
     verified = weights(hub.url, tmp_path, "verify", "2mini")
     assert verified.returncode == 0 and verified.stdout.count("good") == 2
+
+    # A byte that had changed on the disk since was 'good': the hub's record was forgotten after the transfer.
+    file = Path(done.stdout.strip()) / "model.fp16.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 255
+    file.write_bytes(content)
+    damaged = weights(hub.url, tmp_path, "verify", "2mini")
+    assert damaged.returncode == 4 and "the hub recorded" in damaged.stdout
+    assert "delete them and run: python -m hy3dgen weights get 2mini" in damaged.stderr
