@@ -221,28 +221,49 @@ def test_a_given_mesh_keeps_topology_uvs_and_place_unless_asked(capsys: Capture)
 
 
 def test_views_colour_the_sides_they_show() -> None:
-    """Every side of a cube has the colour of the picture taken from there; left is the object's own left, file +x."""
-    colours = {"front": (220, 30, 30), "left": (30, 200, 30), "back": (30, 30, 220), "right": (210, 190, 20)}
-    for view, colour in colours.items():
+    """Every side of a cube has the colours of the picture taken from there, and none of them is mirrored; left is the
+    object's own left, file +x. Top and bottom, which no view shows, take their colours from the sides."""
+    sides = {
+        "front": ((0, 0, 1), (1, 0, 0), (220, 30, 30)),
+        "left": ((1, 0, 0), (0, 0, -1), (30, 200, 30)),
+        "back": ((0, 0, -1), (-1, 0, 0), (30, 30, 220)),
+        "right": ((-1, 0, 0), (0, 0, 1), (210, 190, 20)),
+    }  # view: direction of its side, of the right half of its picture, colour of the left half; the right one is dark
+    for view, (_, _, colour) in sides.items():
         image = Image.new("RGBA", (96, 96), (0, 0, 0, 0))
-        image.paste((*colour, 255), (20, 20, 76, 76))
+        image.paste((*colour, 255), (20, 20, 48, 76))
+        image.paste((*(part // 3 for part in colour), 255), (48, 20, 76, 76))
         image.save(f"{view}.png")
-    mesh = cube_with_uv()
-    Path("cube.glb").write_bytes(encode_mesh(mesh, "cube.glb")["cube.glb"])
-    argv = [f"--{view}={view}.png" for view in colours]
+    Path("cube.glb").write_bytes(encode_mesh(cube_with_uv(), "cube.glb")["cube.glb"])
+    argv = [f"--{view}={view}.png" for view in sides]
     run(*argv, "--mesh", "cube.glb", "--output", "c.glb", "--no-preview", main=multiview.main)
-    result = read_mesh("c.glb")
-    assert result.texture is not None and result.uv is not None
-    size = len(result.texture)
-    texels = np.clip((result.uv[result.faces].mean(1) * size).astype(int), 0, size - 1)
-    shown = result.texture[size - 1 - texels[:, 1], texels[:, 0]].astype(int)
-    corners = result.vertices[result.faces].astype(np.float64)
+    points, normals, shown = texels_shown(read_mesh("c.glb"))
+    for view, (direction, right, colour) in sides.items():
+        on_side = normals @ np.array(direction) > 0.9
+        across = points @ np.array(right)
+        for half, wanted in ((across < -0.1, colour), (across > 0.1, tuple(part // 3 for part in colour))):
+            seen = shown[on_side & half & (np.abs(across) < 0.4) & (np.abs(points[:, 1]) < 0.4)]
+            assert len(seen) > 50
+            assert np.abs(seen - wanted).max() < 40, (view, wanted, seen)
+    for up in (1, -1):
+        unseen = shown[normals @ np.array((0, up, 0)) > 0.9]
+        nearest = np.abs(unseen[:, None] - np.array([colour for *_, colour in sides.values()])).sum(-1).min(1)
+        assert nearest.max() < 300, "a colour that no picture has"
+
+
+def texels_shown(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points (N, 3), normals (N, 3) and colours (N, 3) of a grid of texels inside every triangle."""
+    assert mesh.texture is not None and mesh.uv is not None
+    steps = [(u, v, 24 - u - v) for u in range(1, 23) for v in range(1, 23 - u)]
+    weights = np.array(steps, np.float64) / 24
+    corners = mesh.vertices[mesh.faces].astype(np.float64)
+    points = np.einsum("wk,fkc->fwc", weights, corners)
+    size = len(mesh.texture)
+    at = np.clip((np.einsum("wk,fkc->fwc", weights, mesh.uv[mesh.faces]) * size).astype(int), 0, size - 1)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    for view, axis in {"front": (0, 0, 1), "left": (1, 0, 0), "back": (0, 0, -1), "right": (-1, 0, 0)}.items():
-        seen = shown[normals @ np.array(axis) > 0.9]
-        assert len(seen) == 2
-        assert np.abs(seen - colours[view]).max() < 40, (view, seen)
+    shown = mesh.texture[size - 1 - at[..., 1], at[..., 0]].astype(int)
+    return points.reshape(-1, 3), np.repeat(normals, len(weights), axis=0), shown.reshape(-1, 3)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
