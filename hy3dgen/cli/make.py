@@ -204,15 +204,20 @@ def _many(order: Order, models: Models, around: Surroundings, console: Console) 
 
     tasks = variations(order.tasks, order.count, models.options.seed)
     sheets = Sheets(order.count)
-    began, made, over = perf_counter(), 0, 0
+    began, made, to_make = perf_counter(), 0, len(tasks)
+
+    def skips(finished: int) -> None:
+        nonlocal to_make
+        to_make -= finished
 
     def starts(number: int, total: int, task: Task) -> None:
-        rest = f", about {rest_words((perf_counter() - began) / made * (total - over))} left" if made else ""
-        console.new_item(f"[{number}/{total}] {task.folder / task.name}{rest}")
+        console.new_item(
+            f"[{number}/{total}] {task.folder / task.name}{time_left(perf_counter() - began, made, to_make)}"
+        )
 
     def ends(outcome: Outcome, result: Result | None) -> None:
-        nonlocal made, over
-        made, over = made + (outcome.status != "skipped"), over + 1
+        nonlocal made
+        made += outcome.status != "skipped"
         if outcome.status == "cancelled":
             return
         if outcome.error is not None:
@@ -229,7 +234,7 @@ def _many(order: Order, models: Models, around: Surroundings, console: Console) 
     def waits() -> None:
         console.say("waiting for the Ray cluster to give a worker; 'ray status' tells what its machines are busy with")
 
-    watcher = Watcher(starts, ends, lost=lost, waits=waits)
+    watcher = Watcher(starts, ends, skips=skips, lost=lost, waits=waits)
     if order.ray is None:
         outcomes = run_batch(tasks, models, order.outputs, around, resume=order.resume, watcher=watcher)
     else:
@@ -246,6 +251,11 @@ def _many(order: Order, models: Models, around: Surroundings, console: Console) 
         console.error(f"cancelled; finished results are kept, {ways}")
     console.say(outcome_table(outcomes))
     return worst([_code(outcome) for outcome in outcomes])
+
+
+def time_left(elapsed_s: float, made: int, to_make: int) -> str:
+    """', about 3 min left' after ``made`` of the tasks that are to be made; '' before the first and after the last."""
+    return f", about {rest_words(elapsed_s / made * (to_make - made))} left" if 0 < made < to_make else ""
 
 
 def _code(outcome: Outcome) -> int:

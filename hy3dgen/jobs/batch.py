@@ -66,6 +66,7 @@ class Outcome:
 class Watcher:
     """Who is told about a batch: ``starts`` before each task with its number from 1, ``ends`` after it.
 
+    skips: told before the first task how many were finished by an earlier batch
     worker: told the process id of every worker that is started, where there are any
     lost: told of a task whose worker was lost, and whether it is tried again
     waits: told now and then while no worker is to be had
@@ -73,6 +74,7 @@ class Watcher:
 
     starts: Callable[[int, int, Task], None] = lambda number, total, task: None
     ends: Callable[[Outcome, Result | None], None] = lambda outcome, result: None
+    skips: Callable[[int], None] = lambda count: None
     worker: Callable[[int], None] = lambda pid: None
     lost: Callable[[Task, bool], None] = lambda task, again: None
     waits: Callable[[], None] = lambda: None
@@ -130,6 +132,7 @@ def run_batch(
     watcher = watcher or Watcher()
     listing = BatchList(outputs.folder())
     skipped = finished_before(tasks, models, outputs, listing) if resume else {}
+    watcher.skips(len(skipped))
     outcomes: list[Outcome] = []
     for number, task in enumerate(tasks, start=1):
         watcher.starts(number, len(tasks), task)

@@ -162,6 +162,7 @@ class _Driver:
 
     def _prepare(self, tasks: Sequence[Task], *, resume: bool) -> deque[_Job]:
         skipped = finished_before(tasks, self._models, self._outputs, self._listing) if resume else {}
+        self._watcher.skips(len(skipped))
         waiting: deque[_Job] = deque()
         for index, task in enumerate(tasks):
             if index in skipped:

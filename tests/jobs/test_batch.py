@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from hy3dgen.cli.make import _code
+from hy3dgen.cli.make import _code, time_left
 from hy3dgen.cli.table import outcome_table
 from hy3dgen.errors import Cancelled, ImageError
 from hy3dgen.jobs import batch, identity
@@ -93,6 +93,16 @@ def test_a_cancel_ends_the_batch_and_keeps_what_is_done(models: Models, made: li
         tasks(tmp_path, "a", "b", "c"), models, Outputs(tmp_path / "out", many=True), Surroundings(), resume=True
     )
     assert [outcome.status for outcome in again] == ["skipped", "done", "done"]
+
+
+def test_what_is_skipped_does_not_count_as_work_that_is_left(models: Models, made: list[Any], tmp_path: Path) -> None:
+    """With --resume the time left was that of all tasks: minutes for what took no time."""
+    run_batch(tasks(tmp_path, "a", "b", "c"), models, Outputs(tmp_path / "out", many=True), Surroundings())
+    told: list[int] = []
+    outputs, watcher = Outputs(tmp_path / "out", many=True), Watcher(skips=told.append)
+    run_batch(tasks(tmp_path, "x", "b", "c"), models, outputs, Surroundings(), resume=True, watcher=watcher)
+    assert told == [2]
+    assert [time_left(60, made, 3) for made in range(4)] == ["", ", about 2 min left", ", about 30 s left", ""]
 
 
 def test_a_file_that_was_changed_since_is_made_again(models: Models, made: list[Any], tmp_path: Path) -> None:
