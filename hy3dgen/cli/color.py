@@ -61,6 +61,7 @@ def order_from(values: argparse.Namespace, argv: Sequence[str]) -> Order:
         is_batch=is_batch,
         count=count,
         resume=bool(values.resume),
+        can_resume=True,
         ray=values.ray,
         keep=path_from(values.keep),
         accept_licence=bool(values.accept_licence),

@@ -39,6 +39,7 @@ class Order:
 
     is_batch: several inputs, a folder or a glob: failures stay alone, and a list of outcomes is written
     count: variations of each task, with seeds counting up
+    can_resume: whether the same command with --resume would go on after a stop
     ray: address of a Ray cluster to spread a batch over
     """
 
@@ -48,6 +49,7 @@ class Order:
     is_batch: bool = False
     count: int = 1
     resume: bool = False
+    can_resume: bool = False
     ray: str | None = None
     keep: Path | None = None
     accept_licence: bool = False
@@ -247,7 +249,7 @@ def _many(order: Order, models: Models, around: Surroundings, console: Console) 
     for path in sheets.write(order.outputs):
         console.result(str(path))
     if outcomes and outcomes[-1].status == "cancelled":
-        ways = "--resume goes on from here" if order.is_batch else "nothing half-written stays"
+        ways = "--resume goes on from here" if order.can_resume else "nothing half-written stays"
         console.error(f"cancelled; finished results are kept, {ways}")
     console.say(outcome_table(outcomes))
     return worst([_code(outcome) for outcome in outcomes])

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import logging
 
-from hy3dgen.cli import color
+import pytest
+from PIL import Image
+
+from hy3dgen.cli import color, multiview
+from hy3dgen.errors import Cancelled
+from hy3dgen.jobs import batch
+
+WAYS_ON = (
+    (color, "--input", "--resume goes on from here"),
+    (multiview, "--front", "nothing half-written stays"),
+)
 
 
 def test_logging_is_as_before_afterwards(tmp_path):
@@ -32,3 +42,17 @@ def test_input_given_twice_is_a_batch_of_both():
     argv = ["--input", "a.png", "--input", "b.png", "c.png"]
     order = color.order_from(color.make_parser().parse_all(argv), argv)
     assert [task.name for task in order.tasks] == ["a", "b", "c"] and order.is_batch
+
+
+@pytest.mark.parametrize(("program", "name", "words"), WAYS_ON)
+def test_a_stopped_count_tells_how_to_go_on(program, name, words, tmp_path, monkeypatch, capsys):
+    """With --count the program knows --resume, and a stop did not tell of it."""
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 64), (200, 40, 40)).save("mug.png")
+
+    def stopped(tasks, *args, **options):
+        return [batch.Outcome(task, "cancelled", error=Cancelled("cancelled")) for task in tasks]
+
+    monkeypatch.setattr(batch, "run_batch", stopped)
+    assert program.main([name, "mug.png", "--count", "2", "--device", "cpu"]) == 130
+    assert f"error: cancelled; finished results are kept, {words}" in capsys.readouterr().err
