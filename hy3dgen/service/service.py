@@ -96,9 +96,13 @@ class Service:
             lane.start()
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
 
+    def announce_stop(self) -> None:
+        """Take and begin nothing more, and let go of who listens. Takes no lock: signal handlers call it."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """End the workers; a job in work waits for the next start. Nothing can be asked afterwards."""
-        self._stopping.set()
+        self.announce_stop()
         with self._changed:
             self._changed.notify_all()
         for lane in self._lanes:

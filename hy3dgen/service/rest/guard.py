@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from hy3dgen.service.settings import Limits
 OPEN_PATHS = frozenset({"/health", "/openapi.json"})
 GUARDED = ("/v1", "/generate", "/send", "/status")
 BODY_PAUSE_S = 30.0
+LEAST_IN_PAUSE = 30 << 10  # bytes that must come in such a time: the slowest modem brings more
 READ_AWAY, READ_AWAY_S = 4, 20.0
 
 
@@ -111,19 +113,23 @@ class _Body:
     def __init__(self, receive: Receive, guard: Guard, most: int) -> None:
         self._receive, self._guard, self._most = receive, guard, most
         self._complete = False
+        self._waited_s, self._lately = 0.0, 0
         self.received = 0
 
     async def receive(self) -> Message:
         if self._complete:  # what comes now is only that the client hangs up, and that may take long
             return await self._receive()
+        started = time.monotonic()
         try:
             message = await asyncio.wait_for(self._receive(), BODY_PAUSE_S)
         except TimeoutError as error:
-            raise RefusedError(Problem(problems.TIMEOUT, "the body of the request came too slowly")) from error
+            raise _too_slow() from error
         if message["type"] != "http.request":
             return message
         size = len(message.get("body", b""))
         more = message.get("more_body", False)
+        if more:
+            self._ensure_pace(size, time.monotonic() - started)
         if self.received + size > self._most:
             await _read_away(self._receive, READ_AWAY * self._most if more else 0)
             raise RefusedError(Problem(problems.TOO_LARGE, _too_large(self._most)))
@@ -131,6 +137,15 @@ class _Body:
         self.received += size
         self._complete = not more
         return message
+
+    def _ensure_pace(self, size: int, waited_s: float) -> None:
+        """Who sends a byte now and then would hold the connection, and what has come so far, for days."""
+        self._waited_s += waited_s
+        self._lately += size
+        if self._waited_s > BODY_PAUSE_S:
+            if self._lately < LEAST_IN_PAUSE:
+                raise _too_slow()
+            self._waited_s, self._lately = 0.0, 0
 
 
 async def _read_away(receive: Receive, most: int) -> None:
@@ -158,6 +173,10 @@ def _polite(send: Send) -> Send:
 def _host_of(header: str) -> str:
     """The name in a Host header, without the port."""
     return (urlsplit(f"//{header}").hostname or "").lower()
+
+
+def _too_slow() -> RefusedError:
+    return RefusedError(Problem(problems.TIMEOUT, "the body of the request came too slowly"))
 
 
 def _too_large(most: int) -> str:

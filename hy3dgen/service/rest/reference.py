@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from hy3dgen.service.job import Job
-from hy3dgen.service.problems import BAD_MESH, CANCELLED, MALFORMED, Problem, ServiceError
+from hy3dgen.service.problems import BAD_MESH, CANCELLED, MALFORMED, STOPPING, Problem, ServiceError
 from hy3dgen.service.requests import JobRequest, Upload
 from hy3dgen.service.rest.answers import documented
 from hy3dgen.service.rest.schemas import ReferenceRequest, ReferenceStatus, Uid
@@ -107,6 +107,8 @@ async def _wait(service: Service, request: Request, job: str) -> Job:
             found = await anyio.to_thread.run_sync(service.find, job)
             if found.is_final:
                 return found
+            if service.is_stopping():
+                raise ServiceError(STOPPING, "the server is shutting down; the job goes on when it starts again")
             await subscription.next(LOOK_S)
             if await request.is_disconnected():
                 await anyio.to_thread.run_sync(service.cancel, job)
