@@ -20,6 +20,15 @@ from hy3dgen.service.settings import Limits
 
 OPEN_PATHS = frozenset({"/health", "/openapi.json"})
 GUARDED = ("/v1", "/generate", "/send", "/status")
+ENDLESS = "/events"
+# No frame on another site's page, no guessing of types, no address in a Referer; old files only after asking.
+POLITE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+)
+ASK_FIRST = (b"cache-control", b"no-cache")
 BODY_PAUSE_S = 30.0
 LEAST_IN_PAUSE = 30 << 10  # bytes that must come in such a time: the slowest modem brings more
 READ_AWAY, READ_AWAY_S = 4, 20.0
@@ -54,6 +63,8 @@ class Guard:
             await _read_away(receive, self._patience(Headers(scope=scope)))
             await problem_response(problem)(scope, receive, _polite(send))
             return
+        if scope["method"] == "HEAD" and is_route(scope["path"]) and not scope["path"].endswith(ENDLESS):
+            scope = {**scope, "method": "GET"}  # the server leaves the content out
         body = _Body(receive, self, self._limits.body_bytes)
         try:
             await self._app(scope, body.receive, _polite(send))
@@ -160,14 +171,21 @@ async def _read_away(receive: Receive, most: int) -> None:
 
 
 def _polite(send: Send) -> Send:
-    """Answers with the headers that keep browsers from guessing."""
+    """Answers with the headers that tell browsers what not to do."""
 
     async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"x-content-type-options", b"nosniff")]
+            given = [*message["headers"], *POLITE]
+            own = any(name.lower() == ASK_FIRST[0] for name, _ in given)
+            message["headers"] = given if own else [*given, ASK_FIRST]
         await send(message)
 
     return wrapped
+
+
+def is_route(path: str) -> bool:
+    """Whether this is the API's, and no page's."""
+    return path in OPEN_PATHS or path.startswith(GUARDED)
 
 
 def _host_of(header: str) -> str:
