@@ -75,9 +75,11 @@ def until(condition: Callable[[], Any], timeout_s: float = 150) -> Any:
 
 
 @contextmanager
-def serving(settings: ServiceSettings, access: Access | None = None, page: Path | None = None) -> Iterator[Client]:
-    """A server in a thread of this process, at a free port."""
-    listener = socket.create_server(("127.0.0.1", 0))
+def serving(
+    settings: ServiceSettings, access: Access | None = None, page: Path | None = None, port: int = 0
+) -> Iterator[Client]:
+    """A server in a thread of this process. port: 0 for a free one"""
+    listener = socket.create_server(("127.0.0.1", port))
     app = create_app(Service(settings), access=access, page=page)
     server = Server(app, log_level="error")
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
