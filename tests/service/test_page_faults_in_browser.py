@@ -77,19 +77,21 @@ def test_jobs_that_nobody_watches_go_on_in_the_history(open_page: Opener, tmp_pa
     with server_of(tmp_path) as client:
         page = open_page(client.base)
         page.open()
-        choose(page, tmp_path / "p.png", "brief-first")
+        choose(page, tmp_path / "p.png", "slow-first")
         page.click("#make")
-        page.until(lambda: "brief-first" in states(page), 30)
+        page.until(lambda: states(page).get("slow-first") == "working", 60)
         page.set_options(name="slow-second")
         page.click("#make")
-        page.until(lambda: states(page).get("brief-first") == "done", 30)
+        page.until(lambda: states(page).get("slow-second") == "waiting", 60)
+        jobs = {job["name"]: job["links"]["cancel"] for job in client("GET", "/v1/jobs").json()["jobs"]}
+        client("POST", jobs["slow-first"])
+        page.until(lambda: states(page)["slow-first"] == "cancelled", 60)
         client.make("quick-elsewhere")
-        [slow] = [job for job in client("GET", "/v1/jobs").json()["jobs"] if job["name"] == "slow-second"]
         page.run("document.dispatchEvent(new Event('visibilitychange'))")
-        page.until(lambda: "quick-elsewhere" in states(page), 30)
-        client("POST", slow["links"]["cancel"])
-        page.until(lambda: states(page).get("quick-elsewhere") == "done", 30)
-        assert page.status().startswith("Cancelled")
+        page.until(lambda: "quick-elsewhere" in states(page), 60)
+        client("POST", jobs["slow-second"])
+        page.until(lambda: states(page)["quick-elsewhere"] == "done", 60)
+        page.until(lambda: page.status().startswith("Cancelled"), 60)
         # The viewer cannot show what a stand-in makes.
         assert [words for words in page.errors() if "/vendor/" not in words] == []
 
