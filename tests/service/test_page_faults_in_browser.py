@@ -15,6 +15,7 @@ from selenium.webdriver.common.keys import Keys
 
 from hy3dgen.cli.gradio_app import PAGE
 from hy3dgen.service.rest.guard import Access
+from hy3dgen.service.settings import Limits
 from tests.service.browser import Page, chromium, why_no_browser
 from tests.service.conftest import PICTURE, Client, serving, settings_for
 
@@ -214,6 +215,50 @@ def test_odd_names_are_only_words_and_fit_a_phone(open_page: Opener, tmp_path: P
                 assert page.run("return document.documentElement.scrollWidth") <= 390, value
         finally:
             page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_page_that_nobody_sees_holds_no_connection(open_page: Opener, tmp_path: Path) -> None:
+    """A browser has six for all tabs of a server: with as many jobs watched in other tabs, nothing loaded any more."""
+    with server_of(tmp_path) as client:
+        page = open_page(client.base)
+        page.open()
+        choose(page, tmp_path / "p.png", "slow")
+        page.click("#make")
+        page.until(lambda: page.status().startswith("Working"), 60)
+        [job] = client("GET", "/v1/jobs").json()["jobs"]
+        bus = client.service.bus  # type: ignore[attr-defined]
+        assert bus.has_listeners(job["id"])
+        turn = (
+            "Object.defineProperty(document, 'hidden', {value: arguments[0], configurable: true});"
+            "document.dispatchEvent(new Event('visibilitychange'))"
+        )
+        page.run(turn, True)
+        page.until(lambda: not bus.has_listeners(job["id"]), 60)
+        assert page.status().startswith("Working"), "the connection is not lost but let go"
+        client("POST", job["links"]["cancel"])
+        client.wait(job["id"])
+        page.run(turn, False)
+        page.until(lambda: page.status().startswith("Cancelled"), 60)
+
+
+def test_a_file_over_the_limit_is_not_even_sent(open_page: Opener, tmp_path: Path) -> None:
+    with server_of(tmp_path, limits=Limits(body_bytes=1 << 20)) as client:
+        page = open_page(client.base)
+        page.open()
+        huge = tmp_path / "huge.png"
+        huge.write_bytes(PICTURE + bytes(2 << 20))
+        page.find("#file-front").send_keys(str(huge))
+        assert page.text("#message-front") == "This file has 2.1 MB; the server takes 1 MB at most."
+        page.click("#make")
+        assert page.text("#form-error") == "One of the files cannot be used; choose another."
+        assert page.run("return performance.getEntriesByName(location.origin + '/v1/cutout').length") == 0
+        page.click("[name=kind][value=views]")  # each within the limit, and too much together
+        half = tmp_path / "half.png"
+        half.write_bytes(PICTURE + bytes(700_000))
+        for role in ("front", "back"):
+            page.find(f"#file-{role}").send_keys(str(half))
+        page.click("#make")
+        page.until(lambda: "1 MiB at most" in page.text("#form-error"), 60)
 
 
 def test_the_server_s_blame_leads_to_the_field(open_page: Opener, tmp_path: Path) -> None:

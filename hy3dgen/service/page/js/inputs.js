@@ -2,7 +2,7 @@
 import { element, setText } from "./dom.js";
 import { bytes, errorLines, t } from "./i18n.js";
 
-const TOUCH = window.matchMedia("(hover: none)").matches;
+const TOUCH = window.matchMedia("(pointer: coarse)").matches;
 const FAULTS_OF_FILES = [400, 413, 415, 422];
 const PICTURE_SUFFIX = /\.(png|jpe?g|webp|bmp|gif|tiff?|avif|heic)$/i;
 

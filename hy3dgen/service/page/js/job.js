@@ -30,6 +30,19 @@ export class JobView {
     this.follow(job.id, this.following.signal);
   }
 
+  /** Let go of the connection while nobody looks: a browser has six for all tabs of a server. */
+  pause() {
+    this.following?.abort();
+  }
+
+  /** Go on from the state of now. */
+  resume() {
+    this.following?.abort();
+    if (!this.job || FINAL.includes(this.job.status)) return;
+    this.following = new AbortController();
+    this.follow(this.job.id, this.following.signal);
+  }
+
   close() {
     this.following?.abort();
     this.job = null;

@@ -85,9 +85,13 @@ function lookIn(ms) {
   nextLook = setTimeout(lookAtServer, ms);
 }
 
-/** Another tab may have done something meanwhile. */
-function lookAgain() {
-  if (document.hidden) return;
+/** The page is hidden, or seen again: then another tab may have done something meanwhile. */
+function turned() {
+  if (document.hidden) {
+    view.pause();
+    return;
+  }
+  view.resume();
   lookIn(0);
   history.refresh();
 }
@@ -126,7 +130,7 @@ async function openFromAddress() {
 find("#language").value = currentLanguage();
 find("#language").addEventListener("change", (event) => { setLanguage(event.target.value); speak(); });
 window.addEventListener("hashchange", openFromAddress);
-document.addEventListener("visibilitychange", lookAgain);
+document.addEventListener("visibilitychange", turned);
 speak();
 await lookAtServer();
 await history.refresh();
