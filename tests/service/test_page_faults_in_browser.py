@@ -196,12 +196,35 @@ def test_words_about_a_job_that_is_gone_stay(open_page: Opener, tmp_path: Path) 
         assert "no such job" in page.text("#banner")
 
 
+@contextmanager
+def a_phone(page: Page) -> Iterator[None]:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        yield
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_an_opened_job_is_in_view_on_a_phone(open_page: Opener, tmp_path: Path) -> None:
+    """The lower end of a long result was brought into view, and the model, which loads when it is seen, never came."""
+    with server_of(tmp_path) as client:
+        page = open_page(client.base)
+        with a_phone(page):
+            page.open()
+            choose(page, tmp_path / "p.png", "quick")
+            page.run("document.querySelector('#make').click()")
+            page.until(lambda: page.status().startswith("Done"), 60)
+            top = "return document.querySelector('#job-title').getBoundingClientRect().top"
+            assert 0 <= page.run(top) < 422
+            page.run("scrollTo(0, document.body.scrollHeight); document.querySelector('#history-list button').click()")
+            page.until(lambda: 0 <= page.run(top) < 422, 10)
+
+
 def test_odd_names_are_only_words_and_fit_a_phone(open_page: Opener, tmp_path: Path) -> None:
     with server_of(tmp_path) as client:
         page = open_page(client.base)
-        size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-        page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        try:
+        with a_phone(page):
             page.open()
             name = "<img src=x onerror='document.title=1'>" + "long" * 45 + ".png"
             choose(page, tmp_path / name.replace("/", "_"), "<b>x</b>" + "y" * 60)
@@ -213,8 +236,6 @@ def test_odd_names_are_only_words_and_fit_a_phone(open_page: Opener, tmp_path: P
             for value in ("views", "mesh", "text"):
                 page.click(f"[name=kind][value={value}]")
                 assert page.run("return document.documentElement.scrollWidth") <= 390, value
-        finally:
-            page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_a_page_that_nobody_sees_holds_no_connection(open_page: Opener, tmp_path: Path) -> None:

@@ -35,7 +35,9 @@ function open(job) {
   window.history.replaceState(null, "", `#job=${job.id}`);
   if (history.othersAtWork()) lookIn(OTHERS_MS);
   find("#job").focus({ preventScroll: true });
-  find("#job").scrollIntoView({ block: "nearest" });
+  // The title in the upper half has the view below it; the section itself may be longer than a screen.
+  const top = find("#job-title").getBoundingClientRect().top;
+  if (top < 0 || top > window.innerHeight / 2) find("#job").scrollIntoView();
 }
 
 function deleted(job) {
