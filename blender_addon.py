@@ -5,6 +5,7 @@ add-on is this file and needs nothing but Blender. A thread talks to the server 
 shows its progress and imports the result.
 """
 
+import http.client
 import ipaddress
 import json
 import tempfile
@@ -114,7 +115,8 @@ class Client:
         except urllib.error.HTTPError as error:
             with error:
                 raise ServerError(_problem_words(error), error.code) from error
-        except (OSError, ValueError) as error:  # URLError is an OSError; ValueError for impossible headers
+        # URLError is an OSError; ValueError for impossible headers; HTTPException for answers that break off.
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise ServerError(
                 f"No server answers at {self.address} ({reason}). Start it with: python api_server.py"

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE = "HY3DGEN_API_TOKEN"
 API_PORT = 8081
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
-GRACE_S = 5
 
 
 def add_address_options(parser: argparse.ArgumentParser, *, port: int = API_PORT) -> None:
@@ -192,9 +191,9 @@ def serve(
     """
     try:
         import python_multipart  # noqa: F401 - starlette would only miss it when the first form comes
-        import uvicorn
 
         from hy3dgen.service.rest.app import create_app
+        from hy3dgen.service.rest.server import Server
     except ImportError as error:
         command = "python -m pip install fastapi uvicorn python-multipart"
         raise MissingExtraError(
@@ -216,12 +215,9 @@ def serve(
     if access.token is None and not _is_loopback(host):
         console.say("anybody who can reach this machine can use this server; give it a --token")
     console.result(f"http://{shown}:{bound}")
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S, server_header=False, ws="none"
-    )
     # After a clean end uvicorn raises the signal again. To a server it is no mishap but the way to be ended.
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(app).run(sockets=[listener])
     return DONE
 
 

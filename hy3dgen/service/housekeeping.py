@@ -22,8 +22,8 @@ def sweep(store: JobStore, storage: Storage, limits: Limits, *, now: float | Non
         # The newest stays however large it is: somebody is about to fetch it.
         if not too_old and (total <= limits.keep_bytes or number == len(rows)):
             break
+        storage.remove(job)  # first: it makes the room that forgetting may need
         store.remove(job)
-        storage.remove(job)
         total -= size
         gone.append(job)
     return gone

@@ -56,6 +56,8 @@ def ensure_inputs(request: JobRequest, limits: Limits) -> None:
         raise blame("text", "text is empty; say in a few words what to make")
     if request.text is not None and len(request.text) > limits.text_characters:
         raise blame("text", f"text has {len(request.text)} characters; at most {limits.text_characters} are taken")
+    if request.text is not None and any("\ud800" <= letter <= "\udfff" for letter in request.text):
+        raise blame("text", "text has halves of characters in it; give it in UTF-8")
     if request.text is not None and views:
         raise blame("text", "give a picture or text, not both: the text makes the picture")
     if not views and request.text is None:

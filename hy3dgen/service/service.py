@@ -14,16 +14,16 @@ from dataclasses import replace
 from typing import Any
 
 import hy3dgen
-from hy3dgen.errors import OutputError
 from hy3dgen.runtime.stages import STAGE_NAMES
 from hy3dgen.service.availability import Availability
 from hy3dgen.service.bus import Bus
 from hy3dgen.service.checks import Checker
 from hy3dgen.service.estimates import Estimates
-from hy3dgen.service.housekeeping import DAY_S, sweep
+from hy3dgen.service.housekeeping import DAY_S
 from hy3dgen.service.intake import Intake, limits_as_dict
-from hy3dgen.service.job import Job, is_id
+from hy3dgen.service.job import Job
 from hy3dgen.service.lane import Lane
+from hy3dgen.service.ledger import Ledger
 from hy3dgen.service.order import Order, order_of
 from hy3dgen.service.problems import (
     ALREADY_FINISHED,
@@ -66,6 +66,7 @@ class Service:
         self.availability = Availability(settings.runner)
         self._intake = Intake(self.storage, self.checker, self.availability, settings.runner, self.limits)
         self._store = JobStore(self.storage.root)
+        self._ledger = Ledger(self._store, self.storage, self.limits)
         self._changed = threading.Condition(threading.RLock())
         self._queue = FairQueue()
         self._active: dict[str, Job] = {}
@@ -96,15 +97,21 @@ class Service:
             lane.start()
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
 
+    def announce_stop(self) -> None:
+        """Take and begin nothing more, and let go of who listens. Takes no lock: signal handlers call it."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """End the workers; a job in work waits for the next start. Nothing can be asked afterwards."""
-        self._stopping.set()
+        self.announce_stop()
         with self._changed:
             self._changed.notify_all()
         for lane in self._lanes:
             if lane.is_alive():
                 lane.join(STOP_S)
         self.checker.close()
+        with self._changed:
+            self._ledger.catch_up()
         self._store.close()
 
     def _remember(self) -> None:
@@ -123,17 +130,18 @@ class Service:
                 job.status, job.started, job.progress = "queued", None, None
                 self._active[job.id] = job
                 self._queue.add(job.client, job.id)
-                self._save(job)
+                self._ledger.save(job)
         for leftover in self.storage.leftovers(self._store.ids()):
             self.storage.remove(leftover)
         for document in reversed(self._store.page(100, statuses=["done"])[0]):
             self._learn(Job.from_document(document))
-        sweep(self._store, self.storage, self.limits)
+        self._ledger.keep_house()
 
     def _keep_house(self) -> None:
         while not self._stopping.wait(SWEEP_S):
             try:
-                sweep(self._store, self.storage, self.limits)
+                with self._changed:
+                    self._ledger.keep_house()
             except Exception:  # the next time may go better
                 logger.exception("old jobs cannot be removed")
 
@@ -155,17 +163,16 @@ class Service:
             active = self._active.get(job)
             if active is not None and job not in self._doomed:
                 return active
-            document = self._store.get(job) if is_id(job) and active is None else None
-            if document is None:
+            found = self._ledger.find(job) if active is None else None
+            if found is None:
                 raise ServiceError(NOT_FOUND, "there is no such job; it may have been deleted, or was too old to keep")
-            return Job.from_document(document)
+            return found
 
     def history(self, limit: int, before: str | None, statuses: Sequence[str]) -> dict[str, Any]:
         """A page of jobs, newest first."""
         with self._changed:
-            documents, following = self._store.page(limit, before=before, statuses=statuses)
-            jobs = [self._active.get(d["id"]) or Job.from_document(d) for d in documents]
-            return {"jobs": [self._public(job) for job in jobs], "next": following}
+            jobs, following = self._ledger.page(limit, before, statuses)
+            return {"jobs": [self._public(self._active.get(job.id, job)) for job in jobs], "next": following}
 
     def cancel(self, job: str) -> dict[str, Any]:
         """Stop a job: at once when it waits, within one step when it runs. Raises ServiceError."""
@@ -184,11 +191,11 @@ class Service:
             if found.status == "running":
                 self._doomed.add(job)
                 self._request_cancel(found)
-            elif found.status == "queued":
+                self._store.remove(job)  # its files go when it has stopped
+                return
+            if found.status == "queued":
                 self._request_cancel(found)
-            self._store.remove(job)
-            if found.status != "running":
-                self.storage.remove(job)
+            self._ledger.remove(job)
 
     def facts(self) -> dict[str, Any]:
         """What clients may know of this server."""
@@ -242,7 +249,9 @@ class Service:
     def heard(self, job: str, word: str, content: Any) -> None:
         """What a worker says about a job."""
         with self._changed:
-            found = self._active[job]
+            found = self._active.get(job)
+            if found is None:
+                return  # its end has been told already
             if word == "begin":
                 self._progress[job] = Progress(content["stages"], usual_s=self._estimates.stages(found.fingerprint))
                 self._tell_progress(found)
@@ -337,16 +346,9 @@ class Service:
             self.storage.remove(job.id)
         else:
             self.storage.forget_work(job.id)
-            self._keep(job)
+            self._ledger.finish(job)
         self.bus.publish(job.id, "end", self._public(job))
         self._changed.notify_all()
-
-    def _keep(self, job: Job) -> None:
-        try:
-            self._store.put(job.as_document(), size_bytes=self.storage.size_bytes(job.id))
-            sweep(self._store, self.storage, self.limits)
-        except OutputError:  # a full disk must not end the lane; the next start finds the job unfinished
-            logger.exception("the end of job %s cannot be written down", job.id)
 
     def _learn(self, job: Job) -> None:
         if job.started is not None and job.finished is not None and job.progress is not None:
@@ -354,13 +356,8 @@ class Service:
             self._estimates.learn(job.fingerprint, job.finished - job.started, stages)
 
     def _save(self, job: Job) -> None:
-        """Write down how a job stands. A full disk must end no lane: what is on disk then begins again next time."""
-        if job.id in self._doomed:
-            return
-        try:
-            self._store.put(job.as_document())
-        except OutputError:
-            logger.exception("job %s cannot be written down", job.id)
+        if job.id not in self._doomed:
+            self._ledger.save(job)
 
     def _public(self, job: Job) -> dict[str, Any]:
         if job.id in self._progress:

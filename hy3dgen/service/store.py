@@ -32,7 +32,7 @@ CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, number);
 class JobStore:
     """Documents by id, in the order in which they were added. Safe to use from several threads.
 
-    Raises UsageError when another server uses the folder, OutputError when it cannot be written.
+    Raises UsageError when another server uses the folder, OutputError when it cannot be read or written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,7 +56,7 @@ class JobStore:
     def put(self, document: dict[str, Any], *, size_bytes: int = 0) -> None:
         """Add a document, or replace the one with its id. It needs 'id', 'status' and 'finished'."""
         row = (document["id"], document["status"], document["finished"], size_bytes, json.dumps(document))
-        with self._writing():
+        with self._using():
             self._base.execute(
                 "INSERT INTO jobs (id, status, finished, bytes, document) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO "
                 "UPDATE SET status = excluded.status, finished = excluded.finished, bytes = excluded.bytes, "
@@ -66,13 +66,13 @@ class JobStore:
 
     def get(self, job: str) -> dict[str, Any] | None:
         """The document with this id, None when there is none."""
-        with self._lock:
+        with self._using():
             row = self._base.execute("SELECT document FROM jobs WHERE id = ?", (job,)).fetchone()
         return None if row is None else json.loads(row[0])
 
     def remove(self, job: str) -> None:
         """Forget a document."""
-        with self._writing():
+        with self._using():
             self._base.execute("DELETE FROM jobs WHERE id = ?", (job,))
 
     def page(
@@ -88,7 +88,7 @@ class JobStore:
             values.extend(statuses)
         where = f"WHERE {' AND '.join(words)} " if words else ""
         query = f"SELECT document FROM jobs {where}ORDER BY number DESC LIMIT {int(limit) + 1}"
-        with self._lock:
+        with self._using():
             rows = self._base.execute(query, values).fetchall()
         found = [json.loads(row[0]) for row in rows]
         more = len(found) > limit
@@ -96,7 +96,7 @@ class JobStore:
 
     def unfinished(self) -> list[dict[str, Any]]:
         """Documents that are queued or running, oldest first."""
-        with self._lock:
+        with self._using():
             rows = self._base.execute(
                 "SELECT document FROM jobs WHERE status IN ('queued', 'running') ORDER BY number"
             ).fetchall()
@@ -104,23 +104,23 @@ class JobStore:
 
     def sizes(self) -> list[tuple[str, float, int]]:
         """(id, when it finished in seconds since 1970, bytes) of the finished ones, oldest first."""
-        with self._lock:
+        with self._using():
             return self._base.execute(
                 "SELECT id, finished, bytes FROM jobs WHERE finished IS NOT NULL ORDER BY finished, number"
             ).fetchall()
 
     def ids(self) -> set[str]:
         """Every id."""
-        with self._lock:
+        with self._using():
             return {row[0] for row in self._base.execute("SELECT id FROM jobs")}
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _using(self) -> Iterator[None]:
         with self._lock:
             try:
                 yield
             except sqlite3.Error as error:
-                raise OutputError(f"the list of jobs cannot be written: {error}") from error
+                raise OutputError(f"the list of jobs cannot be used: {error}") from error
 
 
 def _claim(folder: Path) -> sqlite3.Connection:

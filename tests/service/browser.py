@@ -59,9 +59,10 @@ def chromium(downloads: Path) -> Iterator[Any]:
 
     options = webdriver.ChromeOptions()
     options.binary_location = browser_path() or ""
+    # Its watchdog takes a busy machine for a hanging one and ends the process that draws.
     switches = (
         "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader",
-        "--enable-unsafe-swiftshader", "--window-size=1400,1200", "--lang=en-US",
+        "--enable-unsafe-swiftshader", "--window-size=1400,1200", "--lang=en-US", "--disable-gpu-watchdog",
     )  # fmt: skip
     for switch in switches:
         options.add_argument(switch)
@@ -86,6 +87,15 @@ class Page:
         self.driver.get("about:blank")
         self.driver.get(self.address)
         self.until(lambda: "model" in self.text("#server") or "모델" in self.text("#server"))
+
+    def new_tab(self) -> None:
+        """A tab that has shown nothing yet, instead of this one: what one test drew is no burden on the next."""
+        old = self.driver.current_window_handle
+        self.driver.switch_to.new_window("tab")
+        new = self.driver.current_window_handle
+        self.driver.switch_to.window(old)
+        self.driver.close()
+        self.driver.switch_to.window(new)
 
     def find(self, selector: str) -> Any:
         return self.driver.find_element("css selector", selector)

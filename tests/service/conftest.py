@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-import uvicorn
 from PIL import Image
 
 from hy3dgen.service.requests import JobRequest, Upload
 from hy3dgen.service.rest.app import create_app
 from hy3dgen.service.rest.guard import Access
+from hy3dgen.service.rest.server import Server
 from hy3dgen.service.service import Service
 from hy3dgen.service.settings import ServiceSettings
 from tests.service.stand_ins import make_stand_in
@@ -75,12 +75,13 @@ def until(condition: Callable[[], Any], timeout_s: float = 150) -> Any:
 
 
 @contextmanager
-def serving(settings: ServiceSettings, access: Access | None = None, page: Path | None = None) -> Iterator[Client]:
-    """A server in a thread of this process, at a free port."""
-    listener = socket.create_server(("127.0.0.1", 0))
+def serving(
+    settings: ServiceSettings, access: Access | None = None, page: Path | None = None, port: int = 0
+) -> Iterator[Client]:
+    """A server in a thread of this process. port: 0 for a free one"""
+    listener = socket.create_server(("127.0.0.1", port))
     app = create_app(Service(settings), access=access, page=page)
-    config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=2, ws="none")
-    server = uvicorn.Server(config)
+    server = Server(app, log_level="error")
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -89,11 +89,14 @@ def result(order: Order, files: Path) -> dict[str, Any]:
         "files": {name: {"filename": f"{order.name}.{name}", **facts} for name in order.formats},
         "preview": True,
         "cutouts": ["front"],
-        "statistics": {"vertices": 3, "faces": 1},
+        "statistics": {
+            "vertices": 3, "faces": 1, "watertight": False, "extent": [1.0, 1.0, 0.0], "texture_px": 64,
+            "parts_removed": 0, "coverage": {"seen": 0.5, "blended": 0.25, "filled": 0.25},
+        },
         "model": "stand-in",
         "texture": "project",
         "seed": 0,
         "seconds": 0.1,
         "peak_device_mb": None,
         "warnings": [],
-    }
+    }  # fmt: skip

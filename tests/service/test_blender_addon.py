@@ -121,6 +121,31 @@ def test_a_redirect_is_not_followed(addon: Any) -> None:
     assert asked == ["/v1/server"]
 
 
+def test_an_answer_that_breaks_off_is_a_server_that_does_not_answer(addon: Any) -> None:
+    """It ended the job in the panel with 'IncompleteRead', instead of being asked for again."""
+
+    class BreakingOff(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b'{"status": ')
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Keep the test's output clean."""
+
+    with HTTPServer(("127.0.0.1", 0), BreakingOff) as breaking:
+        thread = threading.Thread(target=breaking.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(addon.ServerError, match="No server answers") as refused:
+                addon.Client(f"http://127.0.0.1:{breaking.server_port}").job("x")
+        finally:
+            breaking.shutdown()
+            thread.join()
+    assert not refused.value.status
+
+
 def test_the_extension_has_what_blender_asks_for(tmp_path: Path) -> None:
     with zipfile.ZipFile(build(tmp_path)) as archive:
         assert archive.read("__init__.py") == ADDON.read_bytes()

@@ -43,7 +43,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 @pytest.fixture
 def fresh(page: Page) -> Page:
     """The page newly opened, in English, with small options."""
-    page.driver.get("about:blank")
+    page.new_tab()
     page.driver.get(page.address)
     page.run("localStorage.clear()")
     page.open()

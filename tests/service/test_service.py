@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hy3dgen.errors import OutputError
+from hy3dgen.service import ledger
 from hy3dgen.service import service as service_module
 from hy3dgen.service.problems import ServiceError
 from hy3dgen.service.service import Service
@@ -182,9 +183,8 @@ def test_a_failed_sweep_is_written_to_the_log(
         raise OutputError("the disk is broken")
 
     monkeypatch.setattr(service_module, "SWEEP_S", 0.05)
-    monkeypatch.setattr(service_module, "sweep", lambda *arguments: None)
     start()
-    monkeypatch.setattr(service_module, "sweep", fail)
+    monkeypatch.setattr(ledger, "sweep", fail)
     until(lambda: "the disk is broken" in caplog.text)
 
 

@@ -10,12 +10,14 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
+from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 import hy3dgen
 from hy3dgen.service.rest import reference, v1
 from hy3dgen.service.rest.answers import add_handlers
-from hy3dgen.service.rest.guard import Access, Guard
+from hy3dgen.service.rest.guard import Access, Guard, is_route
 from hy3dgen.service.rest.schemas import Health
 from hy3dgen.service.service import Service
 
@@ -53,7 +55,7 @@ def create_app(service: Service, *, access: Access | None = None, page: Path | N
         return JSONResponse({"status": "ok"})
 
     if page is not None:
-        app.mount("/", StaticFiles(directory=page, html=True), name="page")
+        app.router.routes.append(_Page("/", StaticFiles(directory=page, html=True), name="page"))
     app.add_middleware(Guard, access=access, limits=service.limits)
     if access.origins:
         app.add_middleware(
@@ -65,6 +67,13 @@ def create_app(service: Service, *, access: Access | None = None, page: Path | N
         )
     _describe_security(app, access)
     return app
+
+
+class _Page(Mount):
+    """A folder at / that leaves the routes alone: it would answer for the methods that they do not take."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return (Match.NONE, {}) if is_route(scope["path"]) else super().matches(scope)
 
 
 def _describe_security(app: FastAPI, access: Access) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -19,7 +20,17 @@ from hy3dgen.service.settings import Limits
 
 OPEN_PATHS = frozenset({"/health", "/openapi.json"})
 GUARDED = ("/v1", "/generate", "/send", "/status")
+ENDLESS = "/events"
+# No frame on another site's page, no guessing of types, no address in a Referer; old files only after asking.
+POLITE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+)
+ASK_FIRST = (b"cache-control", b"no-cache")
 BODY_PAUSE_S = 30.0
+LEAST_IN_PAUSE = 30 << 10  # bytes that must come in such a time: the slowest modem brings more
 READ_AWAY, READ_AWAY_S = 4, 20.0
 
 
@@ -52,6 +63,8 @@ class Guard:
             await _read_away(receive, self._patience(Headers(scope=scope)))
             await problem_response(problem)(scope, receive, _polite(send))
             return
+        if scope["method"] == "HEAD" and is_route(scope["path"]) and not scope["path"].endswith(ENDLESS):
+            scope = {**scope, "method": "GET"}  # the server leaves the content out
         body = _Body(receive, self, self._limits.body_bytes)
         try:
             await self._app(scope, body.receive, _polite(send))
@@ -111,19 +124,23 @@ class _Body:
     def __init__(self, receive: Receive, guard: Guard, most: int) -> None:
         self._receive, self._guard, self._most = receive, guard, most
         self._complete = False
+        self._waited_s, self._lately = 0.0, 0
         self.received = 0
 
     async def receive(self) -> Message:
         if self._complete:  # what comes now is only that the client hangs up, and that may take long
             return await self._receive()
+        started = time.monotonic()
         try:
             message = await asyncio.wait_for(self._receive(), BODY_PAUSE_S)
         except TimeoutError as error:
-            raise RefusedError(Problem(problems.TIMEOUT, "the body of the request came too slowly")) from error
+            raise _too_slow() from error
         if message["type"] != "http.request":
             return message
         size = len(message.get("body", b""))
         more = message.get("more_body", False)
+        if more:
+            self._ensure_pace(size, time.monotonic() - started)
         if self.received + size > self._most:
             await _read_away(self._receive, READ_AWAY * self._most if more else 0)
             raise RefusedError(Problem(problems.TOO_LARGE, _too_large(self._most)))
@@ -131,6 +148,15 @@ class _Body:
         self.received += size
         self._complete = not more
         return message
+
+    def _ensure_pace(self, size: int, waited_s: float) -> None:
+        """Who sends a byte now and then would hold the connection, and what has come so far, for days."""
+        self._waited_s += waited_s
+        self._lately += size
+        if self._waited_s > BODY_PAUSE_S:
+            if self._lately < LEAST_IN_PAUSE:
+                raise _too_slow()
+            self._waited_s, self._lately = 0.0, 0
 
 
 async def _read_away(receive: Receive, most: int) -> None:
@@ -145,19 +171,30 @@ async def _read_away(receive: Receive, most: int) -> None:
 
 
 def _polite(send: Send) -> Send:
-    """Answers with the headers that keep browsers from guessing."""
+    """Answers with the headers that tell browsers what not to do."""
 
     async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"x-content-type-options", b"nosniff")]
+            given = [*message["headers"], *POLITE]
+            own = any(name.lower() == ASK_FIRST[0] for name, _ in given)
+            message["headers"] = given if own else [*given, ASK_FIRST]
         await send(message)
 
     return wrapped
 
 
+def is_route(path: str) -> bool:
+    """Whether this is the API's, and no page's."""
+    return path in OPEN_PATHS or path.startswith(GUARDED)
+
+
 def _host_of(header: str) -> str:
     """The name in a Host header, without the port."""
     return (urlsplit(f"//{header}").hostname or "").lower()
+
+
+def _too_slow() -> RefusedError:
+    return RefusedError(Problem(problems.TIMEOUT, "the body of the request came too slowly"))
 
 
 def _too_large(most: int) -> str:

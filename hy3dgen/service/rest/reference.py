@@ -11,11 +11,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from hy3dgen.service.job import Job
-from hy3dgen.service.problems import BAD_MESH, CANCELLED, MALFORMED, Problem, ServiceError
+from hy3dgen.service.problems import BAD_MESH, CANCELLED, MALFORMED, NOT_AVAILABLE, STOPPING, Problem, ServiceError
 from hy3dgen.service.requests import JobRequest, Upload
 from hy3dgen.service.rest.answers import documented
 from hy3dgen.service.rest.schemas import ReferenceRequest, ReferenceStatus, Uid
-from hy3dgen.service.rest.v1 import Uploads, binary, client_of, result_file
+from hy3dgen.service.rest.v1 import FILES_GONE, Uploads, binary, client_of, result_file
 from hy3dgen.service.service import Service
 
 LOOK_S = 1.0
@@ -60,8 +60,10 @@ def make_router(service: Service) -> APIRouter:
         if not job.is_final:
             return JSONResponse({"status": "processing"})
         _ensure_done(job)
-        kind = job.formats[-1]
-        content = service.storage.result(uid, kind).read_bytes()
+        try:
+            content = service.storage.result(uid, job.formats[-1]).read_bytes()
+        except FileNotFoundError as error:
+            raise ServiceError(NOT_AVAILABLE, FILES_GONE) from error
         return JSONResponse({"status": "completed", "model_base64": base64.b64encode(content).decode("ascii")})
 
     return router
@@ -107,6 +109,8 @@ async def _wait(service: Service, request: Request, job: str) -> Job:
             found = await anyio.to_thread.run_sync(service.find, job)
             if found.is_final:
                 return found
+            if service.is_stopping():
+                raise ServiceError(STOPPING, "the server is shutting down; the job goes on when it starts again")
             await subscription.next(LOOK_S)
             if await request.is_disconnected():
                 await anyio.to_thread.run_sync(service.cancel, job)

@@ -24,6 +24,7 @@ from hy3dgen.service.service import Service
 T = TypeVar("T")
 KEEP_ALIVE_S = 15.0
 STOP_LOOK_S = 1.0
+FILES_GONE = "the files of this job have been removed"
 # Uploads are looked at one after the other; more threads would only wait, and take them from quick requests.
 AT_ONCE = 8
 # One event of the stream; data is JSON as text: a JobDocument (job, end), a ProgressState, or {"url"} (mesh).
@@ -234,7 +235,7 @@ def _missing(job: Job, what: str) -> ServiceError:
 
 def _file(path: Path, media_type: str, name: str, *, inline: bool = False) -> Response:
     if not path.is_file():  # removed between looking the job up and now
-        raise ServiceError(NOT_AVAILABLE, "the files of this job have been removed")
+        raise ServiceError(NOT_AVAILABLE, FILES_GONE)
     how = "inline" if inline else "attachment"
     return FileResponse(path, media_type=media_type, filename=name, content_disposition_type=how)
 

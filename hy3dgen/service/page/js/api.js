@@ -1,4 +1,5 @@
 // The REST API (docs/rest-api.md) as this page uses it. Knows nothing of the page.
+import { stored } from "./dom.js";
 
 /** A problem document of the server, or the network's own failure. */
 export class ApiError extends Error {
@@ -15,21 +16,22 @@ const RETRY_MS = 1500;
 
 export class Api {
   constructor() {
-    this.token = sessionStorage.getItem(TOKEN_KEY) || "";
+    this.token = stored("sessionStorage", TOKEN_KEY) || "";
     this.askForToken = async () => false; // the page says how
   }
 
   /** The token for this tab; it is never written into an address. */
   setToken(token) {
     this.token = token;
-    sessionStorage.setItem(TOKEN_KEY, token);
+    stored("sessionStorage", TOKEN_KEY, token);
   }
 
   /** fetch with the token; throws ApiError for anything but success. */
   async request(path, options = {}) {
     for (;;) {
       const headers = { ...(options.headers || {}) };
-      if (this.token) headers.Authorization = `Bearer ${this.token}`;
+      const token = this.token;
+      if (token) headers.Authorization = `Bearer ${token}`;
       let response;
       try {
         response = await fetch(path, { ...options, headers, cache: "no-store" });
@@ -37,7 +39,8 @@ export class Api {
         if (error.name === "AbortError") throw error;
         throw new ApiError({ code: "unreachable", detail: "" }, 0);
       }
-      if (response.status === 401 && (await this.askForToken(Boolean(this.token)))) continue;
+      // Another request may have brought a token while this one was under way.
+      if (response.status === 401 && (token !== this.token || (await this.askForToken(Boolean(token))))) continue;
       if (!response.ok) throw await problemOf(response);
       return response;
     }
@@ -102,7 +105,8 @@ export class Api {
         }
       } catch (error) {
         if (error.name === "AbortError") return;
-        if (error instanceof ApiError && error.status >= 400 && error.status < 500) throw error;
+        // What is not the network's fault is no reason to try again.
+        if (!(error instanceof ApiError) || (error.status >= 400 && error.status < 500)) throw error;
         handle("lost", null);
       }
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
@@ -123,7 +127,9 @@ async function* messages(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch((error) => {
+      throw error.name === "AbortError" ? error : new ApiError({ code: "unreachable", detail: "" }, 0);
+    });
     if (done) return;
     const parts = (rest + value).split("\n\n");
     rest = parts.pop();

@@ -19,6 +19,17 @@ export function setText(target, words) {
   if (target.textContent !== words) target.textContent = words;
 }
 
+/** A browser's store that may be closed to us, as it is where cookies are: then nothing is remembered. */
+export function stored(name, key, value) {
+  try {
+    if (value === undefined) return window[name].getItem(key);
+    window[name].setItem(key, value);
+  } catch {
+    // kept for this page only
+  }
+  return null;
+}
+
 /** Show an ApiError or Error in an alert box, or hide the box. */
 export function showError(box, lines) {
   box.hidden = !lines;

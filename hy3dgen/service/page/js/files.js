@@ -1,5 +1,6 @@
 // Downloads and pictures from the server, with and without a token: a link cannot send one, fetch can.
-import { element } from "./dom.js";
+import { element, find, showError } from "./dom.js";
+import { errorLines } from "./i18n.js";
 
 /** A link that saves a file. */
 export function downloadLink(api, path, filename, ...children) {
@@ -7,9 +8,13 @@ export function downloadLink(api, path, filename, ...children) {
   link.addEventListener("click", async (event) => {
     if (!api.token) return;
     event.preventDefault();
-    const url = URL.createObjectURL(await api.blob(path));
-    element("a", { href: url, download: filename }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+    try {
+      const url = URL.createObjectURL(await api.blob(path));
+      element("a", { href: url, download: filename }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 60_000);
+    } catch (error) {
+      showError(find("#job-error"), errorLines(error));
+    }
   });
   return link;
 }

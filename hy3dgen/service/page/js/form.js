@@ -11,6 +11,8 @@ export class MakeForm {
   constructor(api, onmade) {
     Object.assign(this, { api, onmade });
     this.facts = null;
+    this.sending = false;
+    this.example = null;
     this.form = find("#form");
     this.options = find("#options .grid");
     this.drops = Object.fromEntries(VIEWS.map((role) => [role, new Drop({ role, kind: "picture", optional: role !== "front", onchange: () => this.changed(role) })]));
@@ -34,7 +36,7 @@ export class MakeForm {
     for (const radio of this.form.elements.kind) radio.addEventListener("change", () => this.arrange());
     this.form.addEventListener("submit", (event) => { event.preventDefault(); this.submit(); });
     document.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); this.submit(); } });
-    document.addEventListener("paste", (event) => { if (event.clipboardData.files.length && this.kind !== "text") this.drops.front.take(event.clipboardData.files); });
+    document.addEventListener("paste", (event) => { if (event.clipboardData.files.length && this.kind !== "text") this.pasted(event.clipboardData.files); });
     // A file dropped beside a field would replace the page.
     for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
     find("#text").addEventListener("input", () => this.drawText());
@@ -42,6 +44,13 @@ export class MakeForm {
       if (event.target.name === "model") drawOptions(this.options, this.facts);
       if (event.target.name === "rembg") for (const role of this.wanted) this.drops[role].look(this.api, event.target.value);
     });
+  }
+
+  /** Pasted files go to the field that has the focus, else to the one that can take them. */
+  pasted(files) {
+    const focused = document.activeElement?.closest(".drop")?.dataset.role;
+    const fitting = this.kind === "mesh" && !this.drops.mesh.fault(files[0]) ? "mesh" : "front";
+    this.drops[focused ?? fitting].take(files);
   }
 
   /** What the server can do has become known or has changed. */
@@ -73,7 +82,8 @@ export class MakeForm {
     const can = this.facts?.features.text2image ?? true;
     const field = find("#text");
     field.disabled = !can;
-    find("#make").disabled = !this.facts || (this.kind === "text" && !can);
+    find("#make").disabled = this.sending || !this.facts || (this.kind === "text" && !can);
+    setText(find("#make"), t(this.sending ? "make.sending" : "make.button"));
     const most = this.facts?.limits.text_characters ?? 500;
     setText(find("#text-why"), can ? t("text.count", { n: number(field.value.length), most: number(most) }) : t("text.missing", { why: this.facts.why_not.text2image ?? "" }));
   }
@@ -84,8 +94,10 @@ export class MakeForm {
   }
 
   async useExample(name) {
+    this.example = name;
     try {
       const blob = await this.api.blob(`examples/${name}.png`);
+      if (this.example !== name) return; // another one has been chosen since
       this.drops.front.take([new File([blob], `${name}.png`, { type: "image/png" })]);
     } catch {
       showError(find("#form-error"), [t("examples.failed")]);
@@ -133,16 +145,27 @@ export class MakeForm {
       return;
     }
     showError(find("#form-error"), null);
-    button.disabled = true;
-    setText(button, t("make.sending"));
+    this.sending = true;
+    this.drawText();
     try {
       this.onmade(await this.api.create(this.body()));
     } catch (error) {
       showError(find("#form-error"), errorLines(error));
+      this.blame(error.fields ?? []);
     } finally {
-      button.disabled = false;
-      setText(button, t("make.button"));
+      this.sending = false;
+      this.drawText();
     }
+  }
+
+  /** Lead to the first field that the server finds wrong. */
+  blame(fields) {
+    const inputs = fields.map(({ field }) => document.getElementById(`option-${field}`) ?? this.drops[field === "image" ? "front" : field]?.input);
+    const first = inputs.find(Boolean);
+    if (!first) return;
+    first.setAttribute("aria-invalid", "true");
+    first.closest("details")?.setAttribute("open", "");
+    first.focus();
   }
 
   /** The same in another language. */

@@ -1,10 +1,11 @@
 // The page's words in the reader's language, and numbers as that language writes them.
+import { stored } from "./dom.js";
 import { words as en } from "./words/en.js";
 import { words as ko } from "./words/ko.js";
 
 const LANGUAGES = { en, ko };
 const KEY = "hy3dgen-language";
-let language = localStorage.getItem(KEY) || (navigator.language.toLowerCase().startsWith("ko") ? "ko" : "en");
+let language = stored("localStorage", KEY) || (navigator.language.toLowerCase().startsWith("ko") ? "ko" : "en");
 if (!(language in LANGUAGES)) language = "en";
 
 export const currentLanguage = () => language;
@@ -21,7 +22,7 @@ export function t(key, values) {
 
 export function setLanguage(name) {
   language = name in LANGUAGES ? name : "en";
-  localStorage.setItem(KEY, language);
+  stored("localStorage", KEY, language);
 }
 
 /** Put the words into every element that names them. */

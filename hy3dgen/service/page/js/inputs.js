@@ -2,6 +2,8 @@
 import { element, setText } from "./dom.js";
 import { bytes, errorLines, t } from "./i18n.js";
 
+const TOUCH = window.matchMedia("(pointer: coarse)").matches;
+const FAULTS_OF_FILES = [400, 413, 415, 422];
 const PICTURE_SUFFIX = /\.(png|jpe?g|webp|bmp|gif|tiff?|avif|heic)$/i;
 
 /** One file field that takes drops; ``kind`` is "picture" or "mesh". ``limits`` are those of the server. */
@@ -39,7 +41,7 @@ export class Drop {
   render() {
     const name = t(this.titleKey);
     setText(this.title, this.optional ? `${name} (${t("drop.optional")})` : name);
-    setText(this.how, this.file ? t("drop.chosen", { name: this.file.name, size: bytes(this.file.size) }) : t("drop.how"));
+    setText(this.how, this.file ? t("drop.chosen", { name: this.file.name, size: bytes(this.file.size) }) : t(TOUCH ? "drop.tap" : "drop.how"));
     setText(this.message, this.words());
     setText(this.remove, t("drop.remove"));
     this.remove.setAttribute("aria-label", t("drop.removeOf", { role: name }));
@@ -134,8 +136,8 @@ export class Drop {
     } catch (error) {
       if (error.name === "AbortError" || task.signal.aborted) return;
       const lines = () => errorLines(error).filter(Boolean).join(" ");
-      // A server that is away says nothing about the picture.
-      if (error.status >= 400 && error.status < 500) this.refuse(lines);
+      // A server that is away, or wants a token, says nothing about the picture.
+      if (FAULTS_OF_FILES.includes(error.status)) this.refuse(lines);
       else this.say(lines, true);
     }
   }

@@ -4,6 +4,7 @@ import { errorLines, lookUp, memory, number, percent, seconds, t } from "./i18n.
 import { drawResult } from "./result.js";
 
 const TICK_MS = 500;
+const AGAIN_MS = 3000;
 const FINAL = ["done", "failed", "cancelled"];
 
 export class JobView {
@@ -22,10 +23,24 @@ export class JobView {
     this.following?.abort();
     this.following = new AbortController();
     this.viewer.clear();
+    find("#stages-box").open = !FINAL.includes(job.status);
     showError(find("#job-error"), null);
     this.lost = false;
     this.update(job);
     this.follow(job.id, this.following.signal);
+  }
+
+  /** Let go of the connection while nobody looks: a browser has six for all tabs of a server. */
+  pause() {
+    this.following?.abort();
+  }
+
+  /** Go on from the state of now. */
+  resume() {
+    this.following?.abort();
+    if (!this.job || FINAL.includes(this.job.status)) return;
+    this.following = new AbortController();
+    this.follow(this.job.id, this.following.signal);
   }
 
   close() {
@@ -46,6 +61,7 @@ export class JobView {
   }
 
   hear(event, data) {
+    if (this.lost && event !== "lost") showError(find("#job-error"), null); // what failed meanwhile
     this.lost = event === "lost";
     if (event === "job" || event === "end") this.update(data);
     else if (event === "progress") this.update({ ...this.job, progress: data });
@@ -70,13 +86,18 @@ export class JobView {
     try {
       await this.viewer.load(what, what === "result" ? `${path}?format=glb` : path, this.job.name);
     } catch (error) {
-      if (id === this.job?.id && what === "result") showError(find("#job-error"), errorLines(error));
+      if (id !== this.job?.id) return;
+      if (what === "result") showError(find("#job-error"), errorLines(error));
+      if (error.code === "unreachable") setTimeout(() => { if (id === this.job?.id) this.load(what, path); }, AGAIN_MS);
+      return;
     }
+    if (id === this.job?.id && what === "result" && !this.job.error) showError(find("#job-error"), null);
   }
 
   async cancel() {
     const id = this.job.id;
     find("#cancel").disabled = true;
+    showError(find("#job-error"), null);
     try {
       const job = await this.api.cancel(id);
       if (id === this.job?.id && !FINAL.includes(this.job.status)) this.update(job);
