@@ -14,6 +14,7 @@ from pathlib import Path
 from hy3dgen.errors import Hy3dgenError, UsageError
 
 TRAINED = ("vae", "flow")
+NUM_VIEWS = 4  # what a model for several views looks at: one picture of each side
 SEVERAL = (*TRAINED, "rates")  # commands that use several GPUs
 
 
@@ -54,6 +55,15 @@ def build_parser() -> argparse.ArgumentParser:
         if name in ("flow", "pictures"):
             command.add_argument(
                 "--image-size", type=int, help="pixels of the image encoder, a multiple of 14: 168 as shipped, 224"
+            )
+        if name in ("flow", "pictures", "rates"):
+            command.add_argument(
+                "--views",
+                type=int,
+                choices=(1, NUM_VIEWS),
+                default=None if name == "flow" else 1,
+                help=f"{NUM_VIEWS}: pictures of all sides of a shape too"
+                + ("; as the loaded weights know if left out" if name == "flow" else ""),
             )
         if name == "rates":
             _rates_options(command)
