@@ -74,26 +74,25 @@ class Models:
         texture.ensure_available(self.options, download)
         inside = with_many_views(self.name) if many_views else None
         self.found: FoundModel = inside or locate_model(self.name, offline=options.offline or None, download=download)
-        self._num_views = num_views(self.name, self.found) if many_views else 1
         self.ceiling = None if options.scenario is not None else memory.ceiling_for(options.vram, self.device)
-        self.engine = self._engine(has_shape)
+        self.engine = self._engine(many_views, has_shape)
         self.background = Nets(offline=is_offline(options.offline or None), keep_open=keep_background)
         self._pipeline: Any = None
         self._drawer: Any = None
         self._warm_up: WarmUp | None = None
         self._reading: ReadAhead | None = None
 
-    @property
+    @cached_property
     def takes_many_views(self) -> bool:
-        """Whether several views were announced and the shape model is conditioned on all of them at once."""
-        return self._num_views > 1
+        """Whether the shape model, as it was found, is conditioned on several views at once."""
+        return num_views(self.name, self.found) > 1
 
     @property
     def is_built_in(self) -> bool:
         """Whether this is the package's own small model."""
         return self.name == BUILT_IN
 
-    def _engine(self, has_shape: bool) -> Engine | None:
+    def _engine(self, many_views: bool, has_shape: bool) -> Engine | None:
         """What brings the memory plan about; None where there is nothing to plan. Raises NoPlanError."""
         if self.ceiling is None:
             return None
@@ -102,7 +101,7 @@ class Models:
             self.name,
             self.ceiling,
             found=self.found,
-            num_views=self._num_views,
+            num_views=num_views(self.name, self.found) if many_views else 1,
             has_shape=has_shape,
             dtype=self.dtype,
             attention=self.compute()["attention"],

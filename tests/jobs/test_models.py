@@ -123,7 +123,13 @@ def test_nano_looks_at_several_views_when_it_was_trained_on_them(nano_of_four_vi
 def test_without_a_second_config_the_front_view_is_the_picture() -> None:
     models = Models(JobOptions(model="nano", device="cpu"), many_views=True)
     assert models.takes_many_views == (num_views("nano") > 1)
+    assert Models(JobOptions(model="nano", device="cpu")).takes_many_views is False
     assert num_views("2mv") == 4 and num_views("2") == 1 and num_views("no such folder") == 1
+
+
+def test_a_multi_view_model_takes_all_views_even_when_none_were_announced(models_folder: Path) -> None:
+    put(models_folder, "2mv")
+    assert Models(JobOptions(model="2mv", device="cpu", texture="none")).takes_many_views
 
 
 def test_a_folder_says_by_its_config_how_many_views_it_takes(nano_of_four_views: Path) -> None:
