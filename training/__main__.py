@@ -57,14 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
                 "--image-size", type=int, help="pixels of the image encoder, a multiple of 14: 168 as shipped, 224"
             )
         if name in ("flow", "pictures", "rates"):
-            command.add_argument(
-                "--views",
-                type=int,
-                choices=(1, NUM_VIEWS),
-                default=None if name == "flow" else 1,
-                help=f"{NUM_VIEWS}: pictures of all sides of a shape too"
-                + ("; as the loaded weights know if left out" if name == "flow" else ""),
-            )
+            _views_option(command, None if name == "flow" else 1)
         if name == "rates":
             _rates_options(command)
         if name in ("evaluate", "sheet"):
@@ -90,6 +83,12 @@ def _common_options(command: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help="auto, cuda, cuda:N or cpu")
     add("--seed", type=int, default=0, help="seed of shapes, weights and noise")
     add("--config", type=Path, help="official config.yaml of other sizes, for networks from nothing")
+
+
+def _views_option(command: argparse.ArgumentParser, default: int | None) -> None:
+    text = f"{NUM_VIEWS}: pictures of all sides of a shape, too"
+    text += "; as many as the loaded weights know if left out" if default is None else ""
+    command.add_argument("--views", type=int, choices=(1, NUM_VIEWS), default=default, help=text)
 
 
 def _training_options(command: argparse.ArgumentParser, name: str) -> None:

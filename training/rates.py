@@ -248,11 +248,11 @@ def _steps(
     for name, make in phases.items():
         if compiled and name == "vae step":
             continue  # another compilation, and the vae is trained already
-        share = STEP if name == "flow step" else STEP / 2
+        share, views = (STEP, options.views) if name == "flow step" else (STEP / 2, 1)
         with meter.guarded(f"{name}, set up{suffix}") as facts:
             step = stepper(make())
             facts["ready"] = True
         if "failed" in facts:
             continue
-        views = f", {options.views} views" if options.views > 1 and name == "flow step" else ""
-        meter.measure(f"{name} of {options.batch}{views}{suffix}", share * seconds, options.batch, step, "samples")
+        label = f"{name} of {options.batch}{f', {views} views' if views > 1 else ''}{suffix}"
+        meter.measure(label, share * seconds, options.batch, step, "samples")
