@@ -66,7 +66,7 @@ def generate(
         mesh=Path(mesh) if isinstance(mesh, str) else mesh,
         prompt=prompt,
     )
-    chosen = models if models is not None else Models(options_from(options))
+    chosen = models if models is not None else Models(options_from(options), many_views=len(pictures) > 1)
     target = None
     if output is not None:
         outputs = Outputs(output=Path(output), overwrite=overwrite, with_preview=chosen.options.preview)

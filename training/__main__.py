@@ -14,6 +14,7 @@ from pathlib import Path
 from hy3dgen.errors import Hy3dgenError, UsageError
 
 TRAINED = ("vae", "flow")
+NUM_VIEWS = 4  # what a model for several views looks at: one picture of each side
 SEVERAL = (*TRAINED, "rates")  # commands that use several GPUs
 
 
@@ -55,6 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--image-size", type=int, help="pixels of the image encoder, a multiple of 14: 168 as shipped, 224"
             )
+        if name in ("flow", "pictures", "rates"):
+            _views_option(command, None if name == "flow" else 1)
         if name == "rates":
             _rates_options(command)
         if name in ("evaluate", "sheet"):
@@ -80,6 +83,12 @@ def _common_options(command: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help="auto, cuda, cuda:N or cpu")
     add("--seed", type=int, default=0, help="seed of shapes, weights and noise")
     add("--config", type=Path, help="official config.yaml of other sizes, for networks from nothing")
+
+
+def _views_option(command: argparse.ArgumentParser, default: int | None) -> None:
+    text = f"{NUM_VIEWS}: pictures of all sides of a shape, too"
+    text += "; as many as the loaded weights know if left out" if default is None else ""
+    command.add_argument("--views", type=int, choices=(1, NUM_VIEWS), default=default, help=text)
 
 
 def _training_options(command: argparse.ArgumentParser, name: str) -> None:

@@ -63,22 +63,24 @@ def load_networks(options: argparse.Namespace, device: torch.device) -> Start:
     phase = options.command if options.command in PHASE_SEEDS else None
     if folder is not None and phase and (folder / checkpoints.STATE).is_file():
         state = checkpoints.read_state(folder, device)
-        if state["phase"] == phase and not options.fresh:
-            made = Networks(state["config"], num_points=state["num_points"]).to(device)
+        known = state.get("num_views", 1)
+        same_views = getattr(options, "views", None) in (None, known)  # else the pool lacks views, or has too many
+        if state["phase"] == phase and not options.fresh and same_views:
+            made = Networks(state["config"], num_points=state["num_points"], num_views=known).to(device)
             return Start(made, state, {})
     if folder is not None and (folder / checkpoints.MANIFEST).is_file():
         tensors, facts = checkpoints.read_shards(folder)
-        config, points = facts["config"], facts["num_points"]
+        config, points, known = facts["config"], facts["num_points"], facts.get("num_views", 1)
     elif options.config is not None and folder is None:
-        tensors, facts, config, points = {}, {}, read_yaml(options.config), None
+        tensors, facts, config, points, known = {}, {}, read_yaml(options.config), None, 1
     else:
-        home = Path(hy3dgen.__file__).parent / "assets" / "nano"
-        config, tensors = nets.read_folder(folder or home, options.point_encoder)
-        facts, points = {}, None
+        home = folder or Path(hy3dgen.__file__).parent / "assets" / "nano"
+        config, tensors = nets.read_folder(home, options.point_encoder)
+        facts, points, known = {}, None, nets.views_of(home)
     if getattr(options, "image_size", None):
         config = nets.with_image_size(config, options.image_size)
     points = points or getattr(options, "points", 2048)
-    networks = Networks(config, num_points=points)
+    networks = Networks(config, num_points=points, num_views=getattr(options, "views", None) or known)
     _fill(networks, tensors, options, phase)
     new_head = phase == "flow" and not options.fresh and "side.weight" not in tensors
     return Start(networks.to(device), None, facts if facts.get("phase") == phase else {}, new_head)
@@ -114,7 +116,8 @@ def _train(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> b
     networks, state = start.networks, start.state
     ahead = None
     if options.evaluations:  # another process prepares while this one compiles
-        ahead = Ahead(networks.image_size, options.every, options.held_out, ranks, _held_out_names(options))
+        prepared = {"categories": _held_out_names(options), "views": networks.num_views}
+        ahead = Ahead(networks.image_size, options.every, options.held_out, ranks, **prepared)
     if device.type != "cpu":
         torch.set_float32_matmul_precision("high")
     if options.compile:
@@ -212,7 +215,12 @@ def _evaluator(
         assert data is not None
         with torch.compiler.set_stance("force_eager"):  # other shapes than in training: not worth a compilation
             figures = score(networks, data, ranks=ranks)
-        return {name: figures[name] for name in ("iou", "iou_median", "chamfer", "count")}
+            more = {}
+            if options.command == "flow" and networks.num_views > 1:
+                more = evaluation.generated(networks, data.from_all_sides(), ranks=ranks)
+        named = ("iou", "iou_median", "chamfer", "count")
+        suffix = f"_{networks.num_views}"
+        return {name: figures[name] for name in named} | {name + suffix: more[name] for name in named if more}
 
     return run
 
@@ -237,9 +245,9 @@ def compile_blocks(networks: Networks) -> None:
 def export(options: argparse.Namespace) -> None:
     """Write the averages of a run, or loaded weights, as an official folder."""
     networks = load_networks(options, torch.device("cpu")).networks
-    write_export(networks, options.out)
+    written = write_export(networks, options.out)
     log = JsonLines(options.out / "log.jsonl")
-    sizes = {path.name: path.stat().st_size for path in sorted(options.out.iterdir()) if path.suffix != ".jsonl"}
+    sizes = {path.relative_to(options.out).as_posix(): path.stat().st_size for path in sorted(written)}
     log.write("export", parameters=num_parameters(networks), bytes=sizes)
 
 
@@ -248,7 +256,8 @@ def evaluate(options: argparse.Namespace) -> None:
     device = pick_device(options.device)
     networks = load_networks(options, device).networks.eval()
     names = _held_out_names(options)
-    data = evaluation.held_out(networks.image_size, every=options.every, pictures=options.held_out, categories=names)
+    prepared = {"every": options.every, "pictures": options.held_out, "categories": names}
+    data = evaluation.held_out(networks.image_size, views=networks.num_views, **prepared)
     log = JsonLines(options.out / "log.jsonl")
     if options.part == "vae":
         log.write("evaluation", part="vae", **evaluation.reconstructed(networks, data))
@@ -256,12 +265,17 @@ def evaluate(options: argparse.Namespace) -> None:
     for guidance in options.guidance:
         figures = evaluation.generated(networks, data, guidance=guidance, seed=options.seed)
         log.write("evaluation", part="flow", guidance=guidance, **figures)
+        if networks.num_views > 1:
+            around = data.from_all_sides()
+            figures = evaluation.generated(networks, around, guidance=guidance, seed=options.seed)
+            log.write("evaluation", part="flow", views=networks.num_views, guidance=guidance, **figures)
 
 
 def pictures(options: argparse.Namespace) -> None:
     """Store the held-out pictures for a machine without OpenCV, in --out."""
     size = options.image_size or evaluation.IMAGE_PX
-    evaluation.write_pictures(options.out / f"held-out-{size}.zip", size, options.every)
+    name = f"held-out-{size}.zip" if options.views == 1 else f"held-out-{size}-{options.views}.zip"
+    evaluation.write_pictures(options.out / name, size, options.every, options.views)
 
 
 def rates(options: argparse.Namespace) -> None:

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import scoring
-from benchmarks.shapes import CATEGORIES, MORE, SHAPES_PER_CATEGORY, shape
+from benchmarks.shapes import CATEGORIES, MORE, SHAPES_PER_CATEGORY, Shape, shape
+from benchmarks.shapes.look import SIDES
 from hy3dgen.errors import WeightsDamagedError
 from hy3dgen.runtime.files import write_atomic
 from training.generator.draw import deaf_to_signals
@@ -37,8 +38,10 @@ IMAGE_PX = 168  # of the shipped image encoder
 class HeldOut:
     """M shapes of the fixed set, on the CPU.
 
-    pictures: (M, 3, S, S) in [0, 1] on white; inside: (M, n, n, n) bool on the lattice of ``scoring``; surface:
-    (M, N, 6) points and normals; categories: M names
+    pictures: (M, 3, S, S) in [0, 1] on white, or (M, V, 3, S, S) of V sides
+    inside: (M, n, n, n) bool on the lattice of ``scoring``; surface: (M, N, 6) points and normals; categories: M names
+    around, others: numbers of the K shapes that are seen from all sides, and (K, V - 1, 3, S, S) pictures of their
+    other sides; None when there are none
     """
 
     pictures: Tensor
@@ -46,9 +49,23 @@ class HeldOut:
     surface: np.ndarray
     categories: tuple[str, ...]
     cells: int
+    around: tuple[int, ...] = ()
+    others: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.categories)
+
+    def from_all_sides(self) -> HeldOut:
+        """The shapes that are seen from all sides, with all their pictures."""
+        chosen = list(self.around)
+        fronts = self.pictures[chosen][:, None]
+        return HeldOut(
+            fronts if self.others is None else torch.cat([fronts, self.others], 1),
+            self.inside[chosen],
+            self.surface[chosen],
+            tuple(self.categories[i] for i in chosen),
+            self.cells,
+        )
 
 
 def held_out(
@@ -58,27 +75,50 @@ def held_out(
     cells: int = scoring.CELLS,
     categories: Iterable[str] = tuple(CATEGORIES),
     pictures: Path | None = None,
+    views: int = 1,
     rank: int = 0,
     world: int = 1,
 ) -> HeldOut:
     """Every ``every``-th of the SHAPES_PER_CATEGORY fixed shapes of each category, prepared once; of these every
     ``world``-th from number ``rank`` on.
 
-    pictures: what ``write_pictures`` wrote. The first call on a machine compiles the benchmark's loops, about a minute.
+    pictures: what ``write_pictures`` wrote; views: more than 1 for ``others``, which ``seen_around`` shapes have. The
+    first call on a machine compiles the benchmark's loops, about a minute.
     """
     names = [(name, index) for name in categories for index in range(0, SHAPES_PER_CATEGORY, every)]
     names = names[rank::world]
     stored = read_pictures(pictures, image_size) if pictures is not None else {}
     lattice = scoring.lattice(cells)
-    seen, inside, surface = [], [], []
+    seen, others, inside, surface = [], [], [], []
     for name, index in names:
         solid = shape(name, index)
-        key = f"{name}-{index}"
-        seen.append(stored[key] if key in stored else preprocessed(solid.render(scoring.PICTURE_PX), image_size))
+        sides = range(views if seen_around(index) else 1)
+        front, *rest = [_picture(solid, side, image_size, stored) for side in sides]
+        seen.append(front)
+        others += [torch.cat(rest)] if rest else []
         inside.append(solid.field(lattice) > 0)
         surface.append(solid.surface(scoring.SURFACE_POINTS))
     kinds = tuple(name for name, _ in names)
-    return HeldOut(torch.cat(seen), np.stack(inside), np.stack(surface).astype(np.float32), kinds, cells)
+    around = tuple(number for number, (_, index) in enumerate(names) if views > 1 and seen_around(index))
+    more = [torch.stack(others)] if others else []
+    return HeldOut(torch.cat(seen), np.stack(inside), np.stack(surface).astype(np.float32), kinds, cells, around, *more)
+
+
+def _picture(solid: Shape, side: int, image_size: int, stored: dict[str, Tensor]) -> Tensor:
+    """(1, 3, S, S) of one side, stored or made."""
+    key = _key(solid.name, side)
+    return stored[key] if key in stored else preprocessed(solid.turned(side).render(scoring.PICTURE_PX), image_size)
+
+
+def _key(name: str, side: int) -> str:
+    """What a picture is called among stored ones: 'mug-0' from the front, 'mug-0-left'."""
+    return f"{name}-{SIDES[side]}" if side else name
+
+
+def seen_around(index: int) -> bool:
+    """Whether a shape's other sides are held out, too: half of the set, which keeps evaluation and stored pictures
+    small; spread so that two processes that share the set have as many each."""
+    return index % 4 < 2
 
 
 def preprocessed(picture: Any, image_size: int) -> Tensor:
@@ -90,8 +130,11 @@ def preprocessed(picture: Any, image_size: int) -> Tensor:
     return crop_centre(resize_shorter_side(seen, image_size), image_size)
 
 
-def write_pictures(path: Path, image_size: int, every: int = 1) -> None:
-    """Store the preprocessed pictures of the held-out shapes, 8 bits a channel, as one archive."""
+def write_pictures(path: Path, image_size: int, every: int = 1, views: int = 1) -> None:
+    """Store the preprocessed pictures of the held-out shapes, 8 bits a channel, as one archive.
+
+    views: more than 1 for the other sides of ``seen_around`` shapes
+    """
     import io
     import zipfile
 
@@ -101,11 +144,12 @@ def write_pictures(path: Path, image_size: int, every: int = 1) -> None:
     with zipfile.ZipFile(archive, "w") as file:
         for name in CATEGORIES:
             for index in range(0, SHAPES_PER_CATEGORY, every):
-                seen = preprocessed(shape(name, index).render(scoring.PICTURE_PX), image_size)[0].permute(1, 2, 0)
-                picture = Image.fromarray((seen.clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy())
-                data = io.BytesIO()
-                picture.save(data, "WEBP", lossless=True, quality=100, method=6)
-                file.writestr(f"{name}-{index}.webp", data.getvalue())
+                for side in range(views if seen_around(index) else 1):
+                    seen = preprocessed(shape(name, index).turned(side).render(scoring.PICTURE_PX), image_size)
+                    pixels = (seen[0].permute(1, 2, 0).clamp(0, 1) * 255 + 0.5).to(torch.uint8)
+                    data = io.BytesIO()
+                    Image.fromarray(pixels.numpy()).save(data, "WEBP", lossless=True, quality=100, method=6)
+                    file.writestr(f"{_key(f'{name}-{index}', side)}.webp", data.getvalue())
     write_atomic(path, archive.getvalue())
 
 
@@ -128,15 +172,12 @@ def read_pictures(path: Path, image_size: int) -> dict[str, Tensor]:
 
 class Ahead:
     """This rank's part of the held-out shapes, which another process prepares while this one goes on; ``result`` waits
-    for them."""
+    for them. chosen: categories and views, as ``held_out`` takes them."""
 
-    def __init__(
-        self, image_size: int, every: int, pictures: Path | None, ranks: Ranks, categories: tuple[str, ...]
-    ) -> None:
+    def __init__(self, image_size: int, every: int, pictures: Path | None, ranks: Ranks, **chosen: Any) -> None:
         # spawned, not forked: this process has threads and perhaps a device
         self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=deaf_to_signals)
-        part: dict[str, Any] = {"every": every, "pictures": pictures, "rank": ranks.rank, "world": ranks.world}
-        part["categories"] = categories
+        part = {"every": every, "pictures": pictures, "rank": ranks.rank, "world": ranks.world, **chosen}
         self._made: Future[HeldOut] = self._pool.submit(held_out, image_size, **part)
         self._found: HeldOut | None = None
 
@@ -174,22 +215,23 @@ def generated(
     batch_size: int = 32,
     ranks: Ranks | None = None,
 ) -> Record:
-    """IoU and chamfer from a picture to a shape, with classifier-free guidance. ranks: processes that have a part of
-    the shapes each; all get the figures of all."""
+    """IoU and chamfer from one or more pictures to a shape, with classifier-free guidance. ranks: processes that have
+    a part of the shapes each; all get the figures of all."""
     ranks = ranks or Ranks()
     device = next(networks.parameters()).device
     generator = torch.Generator("cpu").manual_seed(seed + 1000 * ranks.rank)
     fields = []
-    for pictures in data.pictures.split(batch_size):
+    for pictures in data.pictures.split(batch_size) if len(data) else ():
         noise = torch.randn(len(pictures), *networks.vae.latent_shape, generator=generator).to(device)
         latents = sampled(networks, pictures.to(device), noise, guidance, steps) / networks.scale
         fields += [decoded(networks, part, data.cells) for part in latents.split(8)]
-    return summary(np.concatenate(fields), data, ranks)
+    return summary(np.concatenate(fields) if fields else data.inside, data, ranks)
 
 
 def sampled(networks: Networks, pictures: Tensor, noise: Tensor, guidance: float, steps: int) -> Tensor:
-    """Scaled latents (B, L, C) of pictures (B, 3, S, S), from noise of the latents' shape."""
-    tokens = networks.look(pictures)
+    """Scaled latents (B, L, C) of pictures (B, 3, S, S), or (B, V, 3, S, S) of sides, from noise of the latents'
+    shape."""
+    tokens = networks.look(pictures) if pictures.ndim == 4 else networks.look_around(pictures)
     if guidance != 1:
         tokens = torch.cat([tokens, torch.zeros_like(tokens)])
     times = torch.linspace(0, 1, steps, device=noise.device)

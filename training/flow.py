@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training import sight
 from training.coupling import coupled, principal_axes
 from training.generator import augment, pictures
 from training.generator.stream import ShapeStream
@@ -103,7 +104,9 @@ def side_loss(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class FlowPhase:
-    """Losses and data of denoiser and image encoder. ``autocast``: bf16 arithmetic in the networks."""
+    """Losses and data of denoiser and image encoder, for as many views as the networks take (``sight``).
+
+    ``autocast``: bf16 arithmetic in the networks."""
 
     name = "flow"
 
@@ -140,14 +143,20 @@ class FlowPhase:
         """New shapes into the pool."""
         lot = self._stream.take(self._at_once)
         points = lot.points(self.networks.num_points, self._generator)
-        seen, side = lot.photograph(points, self.networks.image_size, self._generator, self._options.looks)
+        how = (points, self.networks.image_size, self._generator, self._options.looks)
+        if self.networks.num_views == 1:
+            seen, side = lot.photograph(*how)
+            new = {"picture": seen, "side": side.half()}
+        else:
+            seen, side, others = lot.photograph_around(*how)
+            new = {"picture": seen, "side": side.half(), "others": others}
         means, stds = [], []
         for part in points.split(self.batch_size):  # one size, so that a compiled encoder is compiled once
             with self._precision(part):
                 posterior = self.networks.encode(part)
             means.append(posterior.mean.half())
             stds.append(posterior.std.half())
-        self._pool.add(picture=seen, side=side.half(), mean=torch.cat(means), std=torch.cat(stds))
+        self._pool.add(mean=torch.cat(means), std=torch.cat(stds), **new)
 
     def _precision(self, like: Tensor) -> torch.autocast:
         return torch.autocast(like.device.type, torch.bfloat16, enabled=self._autocast)
@@ -170,7 +179,9 @@ class FlowPhase:
         self._refresh()
         options, generator, networks = self._options, self._generator, self.networks
         batch = self._pool.draw(options.batch_size, generator)
-        seen = augment.augment(batch["picture"], generator, options.camera, compiled=options.compiled)
+        groups = sight.groups(options.batch_size, networks.num_views, generator)
+        looked_at = sight.pictures(batch["picture"], batch.get("others"), groups)
+        seen = augment.augment(looked_at, generator, options.camera, compiled=options.compiled)
         device = seen.device
         shape = batch["mean"].shape
         draw = torch.randn(shape, generator=generator, device=device)
@@ -183,8 +194,11 @@ class FlowPhase:
         keep = torch.rand(len(data), 1, 1, generator=generator, device=device) >= options.unconditional
         with self._precision(seen):
             tokens = networks.look(seen)
-            velocity = networks.model(mixed, t, {"main": tokens * keep}).float()
-            patches = tokens[:, 1:].detach() if self._steps < options.head_first else tokens[:, 1:]
+            contexts = sight.contexts(tokens, options.batch_size, groups, networks.marks)
+            parts = [networks.model(mixed[i], t[i], {"main": context * keep[i]}) for i, context in contexts]
+            velocity = torch.cat(parts).float()
+            fronts = tokens[: options.batch_size, 1:]
+            patches = fronts.detach() if self._steps < options.head_first else fronts
             predicted = networks.side(patches).float()
         self._steps += 1
         each = (velocity - (data - noise)).square().mean((1, 2))
@@ -196,6 +210,8 @@ class FlowPhase:
             "side": side,
             "depth_l1": depth,
         }
+        if len(groups) > 1:
+            figures |= {f"flow_{group.sides.shape[1]}": each[group.part].mean() for group in groups}
         return each.mean() + options.side * side, {name: value.detach() for name, value in figures.items()}
 
     def prepare(self, passes: int) -> None:

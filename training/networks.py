@@ -20,9 +20,11 @@ from hy3dgen.errors import UsageError, WeightsDamagedError
 from hy3dgen.shapegen.models import Hunyuan3DDiT, ShapeVAE
 from hy3dgen.shapegen.models.autoencoders.model import DiagonalGaussianDistribution
 from hy3dgen.shapegen.models.autoencoders.point_encoder import PointSelection
-from hy3dgen.shapegen.models.conditioner import SingleImageEncoder
+from hy3dgen.shapegen.models.conditioner import SingleImageEncoder, view_marks
 from hy3dgen.weights.config import read_yaml
 from hy3dgen.weights.load import open_weights
+from hy3dgen.weights.locate import MANY_VIEWS_SUBFOLDER
+from training.generator.around import NUM_SIDES
 from training.generator.pictures import CELL_PX, SIDE_CHANNELS
 
 PATCH_PX = 14
@@ -62,12 +64,13 @@ def with_image_size(config: Config, image_size: int) -> Config:
 class Networks(nn.Module):
     """VAE with point encoder, denoiser, image encoder and side head.
 
-    config: an official pipeline config; num_points: surface points that the point encoder looks at
+    config: an official pipeline config; num_points: surface points that the point encoder looks at;
+    num_views: pictures of one shape that it learns to look at together, 1 or NUM_SIDES
     """
 
-    def __init__(self, config: Config, *, num_points: int = 2048, encoder_layers: int = 3) -> None:
+    def __init__(self, config: Config, *, num_points: int = 2048, encoder_layers: int = 3, num_views: int = 1) -> None:
         super().__init__()
-        self.config, self.num_points = copy.deepcopy(config), num_points
+        self.config, self.num_points, self.num_views = copy.deepcopy(config), num_points, num_views
         options = dict(self.config["vae"]["params"])
         latents = options["num_latents"]
         if num_points < latents:
@@ -87,10 +90,11 @@ class Networks(nn.Module):
         self.conditioner = SingleImageEncoder(**self.config["conditioner"]["params"])
         self.conditioner.requires_grad_(True)
         self.side = nn.Linear(self.image_encoder.hidden_size, CELLS_PER_PATCH * SIDE_CHANNELS)
+        self.register_buffer("marks", view_marks(self.image_encoder.hidden_size, NUM_SIDES), persistent=False)
 
     def facts(self) -> dict[str, Any]:
         """See ``loop.Trained``."""
-        return {"num_points": self.num_points}
+        return {"num_points": self.num_points, "num_views": self.num_views}
 
     @property
     def image_encoder(self) -> Any:
@@ -123,6 +127,12 @@ class Networks(nn.Module):
     def look(self, pictures: Tensor) -> Tensor:
         """pictures: (B, 3, S, S) in [0, 1] on white. Returns tokens (B, 1 + patches, width)."""
         return self.image_encoder.encode(pictures, None)
+
+    def look_around(self, pictures: Tensor) -> Tensor:
+        """pictures: (B, V, 3, S, S) of the first V sides, as ``look`` takes one. Returns tokens as the multi-view
+        encoder gives them, (B, V · (1 + patches), width)."""
+        tokens = self.look(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
+        return (tokens + self.marks.to(tokens)[: pictures.shape[1], None]).flatten(1, 2)
 
 
 def z_order(points: Tensor, count: int) -> PointSelection:
@@ -206,6 +216,11 @@ def read_folder(folder: Path, point_encoder: Path | None = None) -> tuple[Config
         for name, tensor in _tensors(extra).items():
             tensors[name if name.startswith("side.") else f"vae.{_current_name(name)}"] = tensor
     return config, tensors
+
+
+def views_of(folder: Path) -> int:
+    """How many views the model in an official folder knows."""
+    return NUM_SIDES if (folder / MANY_VIEWS_SUBFOLDER / "config.yaml").is_file() else 1
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

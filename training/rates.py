@@ -110,7 +110,7 @@ def measure_all(options: argparse.Namespace, ranks: Ranks, device: torch.device)
     if not made:
         return
     _agreement(meter, made[0], device)
-    _generator(meter, made[0], device, seconds)
+    _generator(meter, made[0], device, seconds, options.views)
     for compiled in (False, True) if options.compile else (False,):
         _steps(meter, options, ranks, device, made[0], seconds / (2 if options.compile else 1), compiled)
 
@@ -163,7 +163,7 @@ def _agreement(meter: Meter, lot: Lot, device: torch.device) -> None:
         facts["right"] = bool(small and facts["side"] < 0.02)
 
 
-def _generator(meter: Meter, lot: Lot, device: torch.device, seconds: float) -> None:
+def _generator(meter: Meter, lot: Lot, device: torch.device, seconds: float, views: int) -> None:
     generator = torch.Generator(device).manual_seed(0)
     count = len(lot)
     points: list[Tensor] = []
@@ -182,6 +182,13 @@ def _generator(meter: Meter, lot: Lot, device: torch.device, seconds: float) -> 
             lot.photograph(points[0], 168, generator, looks)
 
         meter.measure(name, KERNEL * seconds, count, photograph, "pictures")
+    if views > 1:
+
+        def walk_around() -> None:
+            lot.photograph_around(points[0], 168, generator, pictures.VARIED)
+
+        name = f"varied pictures of {views} sides"
+        meter.measure(name, KERNEL * seconds, views * count, walk_around, "pictures")
 
 
 class _Fixed(ShapeStream):
@@ -214,7 +221,7 @@ def _steps(
 
     def networks() -> nets.Networks:
         config, tensors = nets.read_folder(home)
-        made = nets.Networks(config)
+        made = nets.Networks(config, num_views=options.views)
         nets.initialise(made, torch.Generator().manual_seed(0))
         nets.load_tensors(made, tensors, partial=True)
         if compiled:
@@ -241,10 +248,11 @@ def _steps(
     for name, make in phases.items():
         if compiled and name == "vae step":
             continue  # another compilation, and the vae is trained already
-        share = STEP if name == "flow step" else STEP / 2
+        share, views = (STEP, options.views) if name == "flow step" else (STEP / 2, 1)
         with meter.guarded(f"{name}, set up{suffix}") as facts:
             step = stepper(make())
             facts["ready"] = True
         if "failed" in facts:
             continue
-        meter.measure(f"{name} of {options.batch}{suffix}", share * seconds, options.batch, step, "samples")
+        label = f"{name} of {options.batch}{f', {views} views' if views > 1 else ''}{suffix}"
+        meter.measure(label, share * seconds, options.batch, step, "samples")

@@ -11,6 +11,15 @@ import numpy as np
 BORDER = 0.15
 NUM_MATERIALS = 8
 PATTERNS = ("plain", "stripes_y", "stripes_x", "checker", "gradient_y", "spots", "noise")
+# The four sides of an object in the order in which a camera passes them, see ``rendering.cameras.AZIMUTH_DEG``; and how
+# a point of the model's frame reads from each, with the camera on +z again: which axes, with which signs.
+SIDES = ("front", "left", "back", "right")
+QUARTER_TURNS = (
+    ((0, 1, 2), (1, 1, 1)),
+    ((2, 1, 0), (-1, 1, 1)),
+    ((0, 1, 2), (-1, 1, -1)),
+    ((2, 1, 0), (1, 1, -1)),
+)
 # columns of a material: two colours, pattern, its scale and phase, specular, fine noise
 MATERIAL_FLOATS = 11
 

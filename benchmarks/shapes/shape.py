@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -74,6 +74,15 @@ class Shape:
     def silhouette(self, size_px: int, camera: look.Camera | None = None) -> np.ndarray:
         """(size_px, size_px) bool from the camera of ``render``, or another."""
         return silhouette(self.rows, self.pose, camera or self.camera, size_px)
+
+    def turned(self, side: int) -> Shape:
+        """The same shape with that one of ``look.SIDES`` in front. Camera and materials are drawn as before, the window
+        is fitted anew; the light stays where it was, as when something is turned before the camera."""
+        axes, signs = look.QUARTER_TURNS[side]
+        pose = self.pose.copy()
+        for vector in pose[:9].reshape(3, 3), pose[9:12]:
+            vector[...] = vector[..., axes] * np.array(signs)
+        return replace(self, pose=pose)
 
     @property
     def camera(self) -> look.Camera:

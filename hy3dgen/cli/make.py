@@ -100,13 +100,13 @@ def replayed(values: argparse.Namespace, inputs: Sequence[str], command: tuple[s
     )
 
 
-def show_plan(values: argparse.Namespace, console: Console, *, num_views: int = 1) -> int:
+def show_plan(values: argparse.Namespace, console: Console, *, many_views: bool = False) -> int:
     """Print the memory plan for the options and end; needs neither inputs nor weights."""
     from hy3dgen.jobs.memory import describe
     from hy3dgen.jobs.models import plan_without_weights
 
     options = options_from(given(values, OPTION_NAMES))
-    console.result(describe(plan_without_weights(options, num_views=num_views, has_shape=values.mesh is None)))
+    console.result(describe(plan_without_weights(options, many_views=many_views, has_shape=values.mesh is None)))
     return DONE
 
 

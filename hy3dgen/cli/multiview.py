@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(values: argparse.Namespace, console: Console, argv: list[str]) -> int:
     if values.plan:
-        return show_plan(values, console, num_views=len(VIEW_AZIMUTHS_DEG))
+        return show_plan(values, console, many_views=True)
     return fulfil(order_from(values, argv), console)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from hy3dgen.images.matting import Nets
 from hy3dgen.jobs import memory, texture, warming
-from hy3dgen.jobs.choice import choose, is_here
+from hy3dgen.jobs.choice import choose, is_here, num_views, with_many_views
 from hy3dgen.jobs.options import JobOptions, with_scenario
 from hy3dgen.reports.run import WeightFile
 from hy3dgen.runtime.attention import resolve_backend
@@ -42,7 +42,8 @@ class Models:
     UsageError, WeightsError or DownloadError.
 
     options: what the user asked for
-    many_views: several pictures of one object will come, so 'auto' prefers a model that takes them
+    many_views: several pictures of one object will come, so 'auto' prefers a model that takes them, and a model with
+        a second config for them runs by that one
     has_shape: a shape will be made; False when every mesh is given
     keep_background: keep the CPU's background network open for the next picture, where several will come
     download: what to do before and during a download of a model that was asked for by name
@@ -71,7 +72,8 @@ class Models:
         self.entry = catalogue.find(self.name)
         self.options = filled(options, self.entry).with_(model=self.name)
         texture.ensure_available(self.options, download)
-        self.found: FoundModel = locate_model(self.name, offline=options.offline or None, download=download)
+        inside = with_many_views(self.name) if many_views else None
+        self.found: FoundModel = inside or locate_model(self.name, offline=options.offline or None, download=download)
         self.ceiling = None if options.scenario is not None else memory.ceiling_for(options.vram, self.device)
         self.engine = self._engine(many_views, has_shape)
         self.background = Nets(offline=is_offline(options.offline or None), keep_open=keep_background)
@@ -80,10 +82,10 @@ class Models:
         self._warm_up: WarmUp | None = None
         self._reading: ReadAhead | None = None
 
-    @property
+    @cached_property
     def takes_many_views(self) -> bool:
-        """Whether the shape model is conditioned on several views at once."""
-        return self.entry is not None and self.entry.num_views > 1
+        """Whether the shape model, as it was found, is conditioned on several views at once."""
+        return num_views(self.name, self.found) > 1
 
     @property
     def is_built_in(self) -> bool:
@@ -99,7 +101,7 @@ class Models:
             self.name,
             self.ceiling,
             found=self.found,
-            num_views=_num_views(self.entry, many_views),
+            num_views=num_views(self.name, self.found) if many_views else 1,
             has_shape=has_shape,
             dtype=self.dtype,
             attention=self.compute()["attention"],
@@ -179,7 +181,8 @@ class Models:
 
     def shape_identity(self) -> dict[str, str]:
         """What of them decides the shape: as ``identity`` without the texture models."""
-        return {"weights": self._weight_files[0].sha256, **self.compute()}
+        together = {"views": "together"} if self.takes_many_views else {}  # one file of weights may serve both ways
+        return {"weights": self._weight_files[0].sha256, **self.compute(), **together}
 
     def draw(self, words: str, seed: int) -> Any:
         """A picture of these words, RGB. Raises WeightsNotFoundError when the text-to-image weights are not here.
@@ -234,29 +237,24 @@ class Models:
         return pipeline
 
 
-def plan_without_weights(options: JobOptions, *, num_views: int = 1, has_shape: bool = True) -> Plan:
+def plan_without_weights(options: JobOptions, *, many_views: bool = False, has_shape: bool = True) -> Plan:
     """What ``--plan`` shows: the plan for this machine's GPU, or, without one, for a card with ``--vram`` GiB.
 
-    Raises UsageError and NoPlanError.
+    many_views: pictures of all four sides will come. Raises UsageError and NoPlanError.
     """
     device = pick_device(options.device)
     ceiling = memory.ceiling_for(options.vram, device) or memory.imagined_ceiling(options.vram)
-    name = choose(options.model, many_views=num_views > 1)
+    name = choose(options.model, many_views=many_views)
     entry = catalogue.find(name)
     return memory.plan_run(
         filled(options, entry),
         name,
         ceiling,
         found=None if entry is not None else find_model(name),
-        num_views=_num_views(entry, num_views > 1),
+        num_views=num_views(name) if many_views else 1,
         has_shape=has_shape,
         dtype=pick_dtype(torch.device(ceiling.machine.kind), options.dtype),
     )
-
-
-def _num_views(entry: CatalogueEntry | None, many_views: bool) -> int:
-    """Pictures that the shape model looks at together, at most."""
-    return entry.num_views if entry is not None and many_views else 1
 
 
 def filled(options: JobOptions, entry: CatalogueEntry | None) -> JobOptions:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hy3dgen.jobs.choice import PAINTED, choose, colour_models, how_to_get_words, is_here
+from hy3dgen.jobs.choice import PAINTED, choose, colour_models, how_to_get_words, is_here, num_views
 from hy3dgen.service.problems import FEATURE_UNAVAILABLE, ServiceError
 from hy3dgen.service.settings import RunnerSettings
 from hy3dgen.weights import catalogue, inventory
@@ -103,12 +103,13 @@ def _model(status: inventory.ModelStatus) -> dict[str, Any]:
     entry = status.entry
     defaults = asdict(entry.defaults)
     texture = defaults.pop("texture")
+    here = entry.kind == "shape" and status.folder is not None
     return {
         "name": entry.name,
         "title": entry.title,
         "here": status.folder is not None,
         "download_gb": round(entry.download_bytes / 1e9, 2),
-        "num_views": entry.num_views,
+        "num_views": num_views(entry.name) if here else entry.num_views,
         "texture": texture,
         "defaults": defaults,
     }

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hy3dgen.errors import UsageError, WeightsNotFoundError
+from hy3dgen.errors import UsageError, WeightsDamagedError, WeightsNotFoundError
 from hy3dgen.weights import catalogue
 from hy3dgen.weights.catalogue import CatalogueEntry
+from hy3dgen.weights.config import read_yaml
 from hy3dgen.weights.download import DownloadOptions, cached_file, download_file, ensure_room, hub_cache_folder
 
 CONFIG_NAME = "config.yaml"
 DEFAULT_SUBFOLDER = "hunyuan3d-dit-v2-0"
+MANY_VIEWS_SUBFOLDER = "hunyuan3d-dit-v2-mv"
+# What a config may say under 'weights': a file beside its own folder, which the model around it has, too.
+_SHARED_WEIGHTS = re.compile(r"^\.\./([\w-][\w.-]*\.safetensors)$")
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _PACKAGE_MODELS = Path(__file__).resolve().parent.parent / "assets"
 
@@ -112,13 +117,14 @@ def locate_model(
     """Find, or fetch, the config and the weight file of a shape model or VAE.
 
     model: a folder (relative, absolute or with ~), a name of the catalogue, or a hub repository 'owner/name'.
-    subfolder: folder inside the repository; not used for a catalogue name nor for a folder that has a config.yaml.
+    subfolder: folder inside the repository; not used for a catalogue name nor for a folder that has a config.yaml,
+    unless the model's folder has this one inside (``find_inside``).
     download: what to do before and during a download; None forbids no download but accepts no licence.
     Raises WeightsNotFoundError with every place tried, and what ``download_file`` raises.
     """
     search = _start(model, subfolder)
     names = weight_file_names(variant, use_safetensors)
-    found = _on_this_machine(search, model, names)
+    found = find_inside(model, subfolder, names) or _on_this_machine(search, model, names)
     if found is not None:
         return found
     stay_offline = is_offline(offline)
@@ -149,7 +155,25 @@ def find_model(
     use_safetensors: bool | None = True,
 ) -> FoundModel | None:
     """As ``locate_model``, on this machine only; None when it is not here."""
-    return _on_this_machine(_start(model, subfolder), model, weight_file_names(variant, use_safetensors))
+    names = weight_file_names(variant, use_safetensors)
+    return find_inside(model, subfolder, names) or _on_this_machine(_start(model, subfolder), model, names)
+
+
+def find_inside(
+    model: str | os.PathLike[str], subfolder: str | None, names: Sequence[str] | None = None
+) -> FoundModel | None:
+    """A second way to run a model: a folder of this name inside the model's own, such as MANY_VIEWS_SUBFOLDER in that
+    of 'nano', with weights of its own or those of the folder around it. None where the model has none.
+
+    model: as for ``locate_model``; a repository of several models is not one model, so nothing is inside it
+    """
+    if subfolder is None or subfolder == DEFAULT_SUBFOLDER:
+        return None
+    search = _start(model, subfolder)
+    for folder, source in _own_folders(search, model):
+        if (folder / CONFIG_NAME).is_file() and (folder / subfolder / CONFIG_NAME).is_file():
+            return _complete(folder / subfolder, names or weight_file_names(), source, search.tried)
+    return None
 
 
 def locate_folder(
@@ -250,12 +274,18 @@ def _folder_on_this_machine(search: _Search, model: str | os.PathLike[str], want
 def _local_folders(search: _Search, model: str | os.PathLike[str]) -> list[tuple[Path, str]]:
     """Folders to look into, in the order of the search, with a word for each place."""
     given = Path(model).expanduser()
-    folders = [(given, "folder"), (given / search.subfolder, "folder")]
-    if search.entry is not None and search.entry.repo is None:
-        folders.append((_PACKAGE_MODELS / search.entry.subfolder, "package"))
+    own, *package = _own_folders(search, model)
+    folders = [own, (given / search.subfolder, "folder"), *package]
     if not given.is_absolute():
         folders += [(root / place, "models folder") for root in model_roots() for place in search.in_root]
     return folders
+
+
+def _own_folders(search: _Search, model: str | os.PathLike[str]) -> Iterator[tuple[Path, str]]:
+    """Folders that hold just this model: the one given, and that of the package's own."""
+    yield Path(model).expanduser(), "folder"
+    if search.entry is not None and search.entry.repo is None:
+        yield _PACKAGE_MODELS / search.entry.subfolder, "package"
 
 
 def _complete(folder: Path, names: Sequence[str], source: str, tried: list[str]) -> FoundModel | None:
@@ -270,7 +300,18 @@ def _complete(folder: Path, names: Sequence[str], source: str, tried: list[str])
     for name in names:
         if (folder / name).is_file():
             return FoundModel(config, folder / name, source)
+    if (shared := _shared_weights(config)) is not None:
+        return FoundModel(config, shared, source)
     tried.append(f"{folder}: has {CONFIG_NAME} but none of {', '.join(names)}")
+    return None
+
+
+def _shared_weights(config: Path) -> Path | None:
+    """The weight file in the folder above that a config names, None when it names none or it is not there."""
+    with suppress(WeightsDamagedError):  # a folder without weights is passed over, whatever its config
+        named = _SHARED_WEIGHTS.match(str(read_yaml(config).get("weights", "")))
+        if named is not None and (path := config.parent.parent / named[1]).is_file():
+            return path
     return None
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hy3dgen.errors import UsageError, WeightsNotFoundError
 from hy3dgen.images import matting
-from hy3dgen.jobs.choice import AUTO_ORDER, AUTO_ORDER_MANY_VIEWS, choose
-from hy3dgen.jobs.models import Models, filled, weights_sha256
+from hy3dgen.jobs.choice import AUTO_ORDER, AUTO_ORDER_MANY_VIEWS, choose, num_views
+from hy3dgen.jobs.models import Models, filled, plan_without_weights, weights_sha256
 from hy3dgen.jobs.options import JobOptions
 from hy3dgen.jobs.texture import weight_paths
 from hy3dgen.runtime.files import sha256_of_file
 from hy3dgen.weights import catalogue
+from hy3dgen.weights.config import read_yaml
+from hy3dgen.weights.locate import MANY_VIEWS_SUBFOLDER, locate_model
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +86,58 @@ def test_the_models_defaults_are_the_catalogues() -> None:
     assert models.options.octree_resolution == defaults.octree_resolution
     assert models.is_built_in and not models.takes_many_views
     assert models.compute()["device"] == "cpu" and models.machine()["torch"]
+
+
+@pytest.fixture
+def nano_of_four_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package's own model with a second config for several views, as one that was trained on them has it."""
+    shipped = locate_model("nano").folder
+    home = tmp_path / "assets" / "nano"
+    home.mkdir(parents=True)
+    for file in shipped.glob("*.*"):
+        (home / file.name).symlink_to(file)
+    config = read_yaml(shipped / "config.yaml")
+    encoder = config["conditioner"]["params"]["main_image_encoder"]
+    encoder["type"], encoder["kwargs"]["view_num"] = "DinoImageEncoderMV", 4
+    config["image_processor"]["target"] = "hy3dgen.shapegen.preprocessors.MVImageProcessorV2"
+    config["weights"] = "../model.fp16.safetensors"
+    inner = home / MANY_VIEWS_SUBFOLDER
+    inner.mkdir()
+    (inner / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    monkeypatch.setattr("hy3dgen.weights.locate._PACKAGE_MODELS", home.parent)
+    return inner
+
+
+def test_nano_looks_at_several_views_when_it_was_trained_on_them(nano_of_four_views: Path) -> None:
+    options = JobOptions(model="nano", device="cpu")
+    one, several = Models(options), Models(options, many_views=True)
+    assert not one.takes_many_views and one.found.folder == nano_of_four_views.parent
+    assert several.takes_many_views and several.is_built_in and several.found.folder == nano_of_four_views
+    assert one.found.weights.samefile(several.found.weights)
+    assert one.shape_identity() != several.shape_identity(), "a kept shape of the front alone is another shape"
+    plans = [plan_without_weights(options.with_(vram="4"), many_views=many) for many in (False, True)]
+    few, many = (plan.stage("denoise") for plan in plans)
+    assert few is not None and many is not None and few.predicted_peak_bytes < many.predicted_peak_bytes
+
+
+def test_without_a_second_config_the_front_view_is_the_picture() -> None:
+    models = Models(JobOptions(model="nano", device="cpu"), many_views=True)
+    assert models.takes_many_views == (num_views("nano") > 1)
+    assert Models(JobOptions(model="nano", device="cpu")).takes_many_views is False
+    assert num_views("2mv") == 4 and num_views("2") == 1 and num_views("no such folder") == 1
+
+
+def test_a_multi_view_model_takes_all_views_even_when_none_were_announced(models_folder: Path) -> None:
+    put(models_folder, "2mv")
+    assert Models(JobOptions(model="2mv", device="cpu", texture="none")).takes_many_views
+
+
+def test_a_folder_says_by_its_config_how_many_views_it_takes(nano_of_four_views: Path) -> None:
+    """Several views of one object gave a local folder of a multi-view model its front alone."""
+    (nano_of_four_views / "model.fp16.safetensors").symlink_to(nano_of_four_views.parent / "model.fp16.safetensors")
+    for folder in (nano_of_four_views, nano_of_four_views.parent):
+        models = Models(JobOptions(model=str(folder), device="cpu"), many_views=True)
+        assert models.takes_many_views and models.found.folder == nano_of_four_views
 
 
 def test_nothing_is_loaded_before_it_is_needed_and_then_once() -> None:

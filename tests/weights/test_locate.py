@@ -10,7 +10,9 @@ from hy3dgen.errors import LicenceError, UsageError, WeightsNotFoundError
 from hy3dgen.weights import inventory, licence
 from hy3dgen.weights.catalogue import TENCENT_20
 from hy3dgen.weights.locate import (
+    MANY_VIEWS_SUBFOLDER,
     find_folder,
+    find_inside,
     find_model,
     locate_folder,
     locate_model,
@@ -38,6 +40,56 @@ def put_in_hub_cache(home: Path, repo: str, folder: str, *names: str) -> Path:
 def test_the_packages_own_model_is_found_by_name_whatever_the_subfolder() -> None:
     found = locate_model("nano", SUBFOLDER)
     assert found.source == "package" and found.weights.name == "model.fp16.safetensors" and found.config.is_file()
+
+
+def put_many_views(model: Path, weights: str = "../model.fp16.safetensors") -> Path:
+    folder = model / MANY_VIEWS_SUBFOLDER
+    folder.mkdir()
+    (folder / "config.yaml").write_text(f"weights: {weights}\n", encoding="utf-8")
+    return folder
+
+
+def test_a_second_way_to_run_a_model_shares_its_weights(tmp_path: Path) -> None:
+    """One file of weights, two configs: several views are a folder inside the model's, asked for by its name."""
+    model = put_model(tmp_path / "mine")
+    assert find_inside(model, MANY_VIEWS_SUBFOLDER) is None
+    assert locate_model(model, MANY_VIEWS_SUBFOLDER).folder == model, "without one the subfolder is ignored, as before"
+    inner = put_many_views(model)
+    for found in (
+        find_inside(model, MANY_VIEWS_SUBFOLDER),
+        locate_model(model, MANY_VIEWS_SUBFOLDER),
+        find_model(model, MANY_VIEWS_SUBFOLDER),
+        locate_model(inner),
+    ):
+        assert found is not None and (found.folder, found.weights) == (inner, model / "model.fp16.safetensors")
+    for other in (None, SUBFOLDER, "hunyuan3d-dit-v2-mv-turbo"):
+        assert locate_model(model, other).folder == model
+    (inner / "model.fp16.safetensors").write_bytes(b"own")
+    assert locate_model(inner).weights.parent == inner, "weights of its own come first"
+
+
+def test_the_packages_own_model_has_its_second_way_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hy3dgen.weights.locate._PACKAGE_MODELS", tmp_path)
+    inner = put_many_views(put_model(tmp_path / "nano"))
+    assert locate_model("nano").folder == tmp_path / "nano"
+    assert locate_model("nano", MANY_VIEWS_SUBFOLDER).folder == inner
+
+
+def test_a_config_reaches_no_further_than_the_folder_above(tmp_path: Path) -> None:
+    put_model(tmp_path, "secret.safetensors", "model.ckpt")
+    for number, words in enumerate(
+        ("../../secret.safetensors", "/etc/passwd", "../model.ckpt", "../absent.safetensors", "[1]")
+    ):
+        model = put_model(tmp_path / str(number))
+        inner = put_many_views(model, words)
+        with pytest.raises(WeightsNotFoundError, match="none of"):
+            locate_model(inner)
+
+
+def test_a_repository_of_several_models_has_nothing_inside(tmp_path: Path) -> None:
+    put_model(tmp_path / "repo" / MANY_VIEWS_SUBFOLDER)
+    assert find_inside(tmp_path / "repo", MANY_VIEWS_SUBFOLDER) is None
+    assert locate_model(tmp_path / "repo", MANY_VIEWS_SUBFOLDER).folder.name == MANY_VIEWS_SUBFOLDER
 
 
 def test_a_relative_folder_is_found_below_the_working_directory(

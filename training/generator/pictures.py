@@ -128,8 +128,7 @@ def render(
         effects = scene.lights.new_tensor(PLAIN).repeat(len(solids), 1)
     if solids.kernels is not None:
         box = torch.zeros_like(scene.cameras[:, :3]) if halves is None else halves
-        rows = SceneRows(scene.cameras, scene.lights, effects, scene.materials)
-        seen = solids.kernels.picture(solids.parts, rows, box, size_px)
+        seen = photograph(solids, scene, size_px, effects=effects, halves=box)
         return seen, solids.kernels.cells(solids.parts, scene.cameras, box, size_px, CELL_PX)
     many = max(PIECE_RAYS // size_px**2, 1)
     if len(solids) > many:
@@ -162,6 +161,24 @@ def render(
     side = torch.cat([torch.ones_like(depth)[..., None], depth[..., None], behind[..., None], normals[:, cells]], -1)
     grid = size_px // CELL_PX
     return pictures, torch.where(seen[..., None], side, 0.0).view(len(solids), grid, grid, SIDE_CHANNELS)
+
+
+def photograph(
+    solids: Solids,
+    scene: Scene,
+    size_px: int,
+    *,
+    effects: Tensor | None = None,
+    halves: Tensor | None = None,
+) -> Tensor:
+    """The pictures of ``render`` alone; kernels need not look for side targets then."""
+    if solids.kernels is None:
+        return render(solids, scene, size_px, effects=effects, halves=halves)[0]
+    if effects is None:
+        effects = scene.lights.new_tensor(PLAIN).repeat(len(solids), 1)
+    box = torch.zeros_like(scene.cameras[:, :3]) if halves is None else halves
+    rows = SceneRows(scene.cameras, scene.lights, effects, scene.materials)
+    return solids.kernels.picture(solids.parts, rows, box, size_px)
 
 
 def _cell_centres(size_px: int, device: torch.device) -> Tensor:

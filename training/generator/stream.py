@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.generator import pictures, surface, targets
+from training.generator import around, pictures, surface, targets
 from training.generator.draw import BLOCK, Drawn
 from training.generator.kernels import kernels_for
 from training.generator.solids import Solids
@@ -44,12 +44,25 @@ class Lot:
         self, points: Tensor, size_px: int, generator: torch.Generator, looks: pictures.Looks = pictures.RECIPE
     ) -> tuple[Tensor, Tensor]:
         """Pictures and side targets, see ``pictures.render``; the window is fitted to ``points`` and jittered."""
+        scene, effects = self._scene(points, generator, looks)
+        return pictures.render(self.solids, scene, size_px, effects=effects, halves=self.halves)
+
+    def photograph_around(
+        self, points: Tensor, size_px: int, generator: torch.Generator, looks: pictures.Looks = pictures.RECIPE
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, and pictures of the other sides, see ``around.other_sides``."""
+        scene, effects = self._scene(points, generator, looks)
+        seen, side = pictures.render(self.solids, scene, size_px, effects=effects, halves=self.halves)
+        others = around.other_sides(self.solids, scene, effects, points, self.halves, size_px, generator)
+        return seen, side, others
+
+    def _scene(
+        self, points: Tensor, generator: torch.Generator, looks: pictures.Looks
+    ) -> tuple[pictures.Scene, Tensor | None]:
+        """Camera, light and materials, and the effects of the light; None: no effects."""
         cameras = pictures.jittered(pictures.fit_windows(points, self.views), generator)
         scene = pictures.scene_of(cameras, self.lights, self.materials)
-        if looks == pictures.RECIPE:
-            return pictures.render(self.solids, scene, size_px, halves=self.halves)
-        scene, effects = pictures.varied(scene, looks, generator)
-        return pictures.render(self.solids, scene, size_px, effects=effects, halves=self.halves)
+        return (scene, None) if looks == pictures.RECIPE else pictures.varied(scene, looks, generator)
 
 
 def join(lots: list[Lot]) -> Lot:

@@ -175,6 +175,12 @@ class DinoImageEncoder(ImageEncoder):
         return Dinov2Model.from_pretrained(version)
 
 
+def view_marks(hidden_size: int, view_num: int) -> Tensor:
+    """(view_num, hidden_size) float32: what is added to every token of a view. That of view 0 is not zero."""
+    table = get_1d_sincos_pos_embed_from_grid(hidden_size, np.arange(view_num))
+    return torch.from_numpy(table.astype(np.float32))
+
+
 class DinoImageEncoderMV(DinoImageEncoder):
     """DINOv2 on several views of one object; every view's tokens carry the view's number.
 
@@ -193,8 +199,7 @@ class DinoImageEncoderMV(DinoImageEncoder):
         super().__init__(version, config, use_cls_token, image_size, **kwargs)
         self.view_num = view_num
         # Not in the checkpoints: a value, not a buffer, so that a module built on the meta device lacks nothing.
-        table = get_1d_sincos_pos_embed_from_grid(self.hidden_size, np.arange(view_num))
-        self._views = torch.from_numpy(table.astype(np.float32))
+        self._views = view_marks(self.hidden_size, view_num)
 
     @property
     def view_embed(self) -> Tensor:
