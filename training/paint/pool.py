@@ -22,7 +22,8 @@ from torch import Tensor
 
 from hy3dgen.texgen.config import VIEWS_DEG
 from training.generator.draw import deaf_to_signals
-from training.paint.trace import MAP_CHANNELS, VIEW_PX, held_out_scene, training_scene
+from training.generator.orthographic import MAP_CHANNELS
+from training.paint.trace import VIEW_PX, held_out_scene, training_scene
 
 BLOCK = 16
 NUM_VIEWS = len(VIEWS_DEG)
