@@ -68,11 +68,26 @@ def _training_options(command: argparse.ArgumentParser, name: str) -> None:
     add("--warm-up", type=int, default=60, help="steps of rising rate")
     add("--batch", type=int, default=96, help="scenes a step of the UNet")
     add("--vae-batch", type=int, default=48, help="scenes a step of the autoencoder, seven pictures each")
-    add("--pool", type=int, default=24576, help="scenes kept on the device, 0.95 MB each at 128 px")
-    add("--least", type=int, default=1024, help="scenes to wait for before the first step")
+    _scene_options(command)
     add("--bf16", action="store_true", help="bf16 arithmetic in the networks")
     add("--log-every", type=int, default=25, help="steps a log record")
     add("--evaluations", type=int, default=2, help="held-out evaluations within phase two")
+
+
+def _scene_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add(
+        "--scenes",
+        choices=("auto", "device", "workers"),
+        default="auto",
+        help="where scenes are made: by compiled kernels on the device (auto: on CUDA with CuPy), workers only draw "
+        "parameters; or by the workers on the CPU",
+    )
+    add("--pool", type=int, default=24576, help="scenes kept on the device, 0.95 MB each at 128 px")
+    add("--least", type=int, default=1024, help="scenes that are there before the first step")
+    add("--reuse", type=float, default=2.0, help="uses of a scene that is made on the device")
+    add("--ahead", type=int, default=256, help="scenes that are made on the device at once")
+    add("--block", type=int, default=256, help="shapes that are drawn at once for scenes made on the device")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from training.loop import Session
 from training.paint import networks as nets
 from training.paint import score
 from training.paint.export import export as write_export
+from training.paint.made import MadePool, can_make, opened_here
 from training.paint.networks import PaintNetworks
 from training.paint.phases import AutoencoderPhase, PaintOptions, PaintPhase, ViewsPhase
 from training.paint.pool import Batch, Pool, held_out_block, opened, unpacked
@@ -121,7 +122,6 @@ def _both(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> bo
                 return False
             ranks.wait()  # the main process has written
             _apply_shards(networks, options.out)
-        log.write("pool", scenes=pool.traced)
         if ranks.main:
             _finish(options, networks, held_out(), log)
         ranks.wait()
@@ -212,10 +212,15 @@ def _opened(
 ) -> Iterator[tuple[Pool, ProcessPoolExecutor | None]]:
     seed = 10 * options.seed + STREAM_SEED + 1000 * ranks.rank  # every process has scenes of its own
     chosen = {"first": start.number, "capacity": options.pool, "size_px": start.networks.view_px}
-    with opened(device, seed, workers=options.workers, **chosen) as (pool, executor):
-        least = min(options.least, options.pool)
+    on_device = {"block": options.block, "reuse": options.reuse, "at_once": options.ahead}
+    with ExitStack() as stack:
+        if _made_here(options, device):
+            opening = opened_here(device, seed, workers=options.workers, **chosen, **on_device)
+        else:
+            opening = opened(device, seed, workers=options.workers, **chosen)
+        pool, executor = stack.enter_context(opening)
         if executor is None:
-            pool.fill_here(least)
+            pool.fill_here(min(options.least, options.pool))
         yield pool, executor
 
 
@@ -241,6 +246,15 @@ def _session(
 
     session = Session(
         phase=phase,
+def _made_here(options: argparse.Namespace, device: torch.device) -> bool:
+    """Whether scenes are made on the device. Raises UsageError when they shall be and cannot."""
+    if options.scenes == "auto":
+        return device.type == "cuda" and can_make(device)
+    if options.scenes == "device" and not can_make(device):
+        raise UsageError(f"{device} cannot make scenes; on CUDA that needs CuPy (pip install cupy-cuda13x)")
+    return options.scenes == "device"
+
+
         progress=_progress(options.minutes, options.steps, 0.0),
         schedule=Schedule(options.rate, options.decay, options.warm_up),
         out=options.out,
