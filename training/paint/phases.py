@@ -140,13 +140,14 @@ class AutoencoderPhase(PaintPhase):
         """Measure the spread of the latents of albedo; its inverse becomes the scale."""
         networks = self.networks
         networks.scale = 1.0
-        item = self._next()
-        with self._bf16(item.target):
+        with self._pool.unnoticed():
+            item = self._next()
+        with torch.compiler.set_stance("force_eager"), self._bf16(item.target):
             latents = networks.encode(item.target, self._generator).float()
         networks.scale = 1 / float(latents.std())
         log.write("latents", scale=networks.scale, mean=float(latents.mean()))
-
         log.write("pool", **self._pool.figures())
+
 
 def edge_error(error: Tensor) -> Tensor:
     """Mean absolute difference between neighbours, at full, half and quarter size. error: (B, C, H, W)."""
@@ -188,8 +189,8 @@ class ViewsPhase(PaintPhase):
         # Its logarithm, as PSNR has it: a plain mean would be about the few scenes whose back cannot be guessed.
         loss = options.latent * latent + (pixel + options.floor).log().mean()
         figures = {"latent": latent, "pixel": pixel.mean()} | _unseen_errors(item, error.detach(), blind)
-        return loss, {name: value.detach() for name, value in figures.items()}
         figures["uses"] = self._pool.uses_now
+        return loss, {name: value.detach() for name, value in figures.items()}
 
     def finish(self, log: JsonLines) -> None:
         """How often scenes were used."""
