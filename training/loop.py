@@ -21,6 +21,7 @@ from training.optim import MuonAdamW
 from training.ranks import Ranks
 from training.schedules import Progress, Schedule
 
+LAST = "last"  # the folder within ``out`` of the last weights, where the best ones are kept
 SAME_EVERY = 500  # steps after which all processes take over the main one's weights, in case rounding parted them
 
 
@@ -109,7 +110,8 @@ class Session:
 
     out: where state, shards and log go; evaluate: held-out figures of some shapes, as every process has its part of
     them; passes: forward and backward before the clock starts, 2 to have compiled everything; keep_state: write
-    ``checkpoints.STATE`` too, of use on this machine only; ranks: the processes that train together
+    ``checkpoints.STATE`` too, of use on this machine only; ranks: the processes that train together; best: the figure
+    of ``evaluate`` whose highest value says which weights stay in ``out``, the last ones are in LAST then
     """
 
     phase: Phase
@@ -126,6 +128,7 @@ class Session:
     passes: int = 0
     keep_state: bool = True
     ranks: Ranks = field(default_factory=Ranks)
+    best: str | None = None
 
     def __post_init__(self) -> None:
         parameters = self.phase.parameters()
@@ -133,6 +136,7 @@ class Session:
         self.optimiser = MuonAdamW(parameters, **self.optimiser_options)
         self.average = MovingAverage([parameter for _, parameter in parameters], self.decay)
         self.step = self.samples = self.piece_step = 0
+        self.highest: float | None = None  # value of ``best`` of the weights in ``out``
 
     def load(self, state: dict[str, Any], *, same_piece: bool) -> None:
         """Go on exactly from the ``checkpoints.read_state`` of this phase; in the same (interrupted) piece, or as a
@@ -145,6 +149,7 @@ class Session:
         if self.ranks.world == 1:  # the other processes' pools are not kept: each makes a new one
             self.phase.load_state(state["data"])
         self.piece_step = state["piece_step"] if same_piece else 0
+        self.highest = state.get("highest") if same_piece else None
 
     def run(self) -> bool:
         """Train until the piece is over or a signal comes; saves in both cases. True when the piece is over."""
@@ -223,9 +228,32 @@ class Session:
         with self.average.applied():
             figures = self.evaluate()
         self._log("evaluation", share=share, step=self.step, samples=self.samples, **figures)
-        if share < 1 and not self.keep_state:
+        if self.best is not None:
+            self._keep_best(figures)
+        elif share < 1 and not self.keep_state:
             self.save(finished=False)  # something comes back even if the piece is cut off
         self.progress.pause(time.monotonic() - begin)
+
+    def _keep_best(self, figures: dict[str, Any]) -> None:
+        """The averages to ``out`` when they are better than what is there."""
+        assert self.best is not None
+        value = float(figures[self.best])
+        better = self.highest is None or value > self.highest
+        if not self.ranks.gathered(better)[0]:  # one decision for all of them
+            return
+        self.highest = value
+        facts, stream = self._facts(), self._stream_place()
+        if self.ranks.main:
+            self._write_shards(self.out, facts | {"stream": stream, self.best: value})
+
+    def _facts(self) -> dict[str, Any]:
+        networks = self.phase.networks
+        known = {"phase": self.phase.name, "config": networks.config, "scale": networks.scale}
+        return known | {"step": self.step, "samples": self.samples} | networks.facts()
+
+    def _write_shards(self, folder: Path, facts: dict[str, Any]) -> None:
+        with self.average.applied():
+            checkpoints.write_shards(folder, self._kept(), facts)
 
     def save(self, *, finished: bool) -> None:
         """The full state for this machine; the averages as shards for another. By the main process."""
@@ -233,25 +261,18 @@ class Session:
         if not self.ranks.main:
             return
         networks = self.phase.networks
-        state: dict[str, Any] = {
-            "phase": self.phase.name,
+        facts = self._facts() | {"stream": stream}
+        state: dict[str, Any] = facts | {
             "networks": networks.state_dict(),
-            "config": networks.config,
-            "scale": networks.scale,
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.state_dict(),
-            "data": self.phase.state(),
-            "step": self.step,
-            "samples": self.samples,
+            "data": self.phase.state() | {"stream": stream},
             "piece_step": self.piece_step,
             "spent_s": self.progress.spent_s(),
+            "highest": self.highest,
             "finished": finished,
-            **networks.facts(),
         }
-        facts = {name: state[name] for name in ("phase", "config", "scale", "step", "samples")} | networks.facts()
-        facts["stream"] = state["data"]["stream"] = stream
-        with self.average.applied():
-            checkpoints.write_shards(self.out, self._kept(), facts)
+        self._write_shards(self.out if self.highest is None else self.out / LAST, facts)
         if not self.keep_state:
             return
         checkpoints.write_state(self.out, state)  # last: the pool makes it large, and a stopped process has little time

@@ -19,12 +19,15 @@ from hy3dgen.errors import UsageError
 from training.generator import cuda, pictures
 from training.generator.kernels import SceneRows, kernels_for
 from training.generator.loops import CpuKernels
+from training.generator.orthographic import frame_rows
 from training.generator.solids import Solids
 from training.generator.stream import Lot
 from training.generator.translate import cuda_source
+from training.paint.trace import VIEWS
 
 SHAPES = [shape(name, 5) for name in CATEGORIES]
 SIZE = 56
+VIEW_ROWS = torch.from_numpy(VIEWS).float()
 # A host for the CUDA program: blocks and threads one after the other.
 HOST = """
 #include <math.h>
@@ -53,6 +56,10 @@ extern "C" void picture(TAKEN, const float* c, const float* l, const float* e, c
   RUN(batch, size * size, k_picture(all_rows, counts, poses, most, width, c, l, e, m, kinds, columns, h, size, o)) }
 extern "C" void cells(TAKEN, const float* c, const float* h, int size, int step, float* o) {
   RUN(batch, (size / step) * (size / step), k_cells(all_rows, counts, poses, most, width, c, h, size, step, o)) }
+extern "C" void maps(TAKEN, const float* m, int kinds, int columns, const float* f, const float* v, int views, int size,
+    unsigned char* o) {
+  RUN(batch, views * size * size,
+      k_maps(all_rows, counts, poses, most, width, m, kinds, columns, f, v, views, size, o)) }
 """
 
 
@@ -172,6 +179,17 @@ def test_the_cuda_program_computes_what_numba_computes(host: Any, lot: Lot):
     assert ((made - truth)[found & true_found].abs().amax(-1) < 5e-3).float().mean() > 0.95
 
 
+@pytest.mark.parametrize("size", [SIZE, 50])
+def test_maps_of_the_cuda_program_are_those_of_numba(host: Any, lot: Lot, size: int):
+    frames = frame_rows(lot.points(200, torch.Generator().manual_seed(0))[..., :3])
+    given = lot.solids.parts, lot.materials, frames, VIEW_ROWS, size
+    made, truth = HostKernels(host).maps(*given), CpuKernels().maps(*given)
+    assert made.shape == (len(lot), 6, 9, size, size)
+    assert 0.05 < (truth[:, :, 3:] < 255).any(2).float().mean() < 0.9
+    difference = (made.int() - truth.int()).abs().amax(2)
+    assert (difference > 1).float().mean() < 0.01  # a ray that grazes, a pattern's edge
+
+
 def test_the_cuda_program_compiles_for_the_gpu(tmp_path: Path):
     compiler = shutil.which("nvcc")
     if compiler is None:
@@ -248,3 +266,6 @@ def test_kernels_on_the_gpu_equal_those_on_the_cpu(lot: Lot):
     rows_there = type(rows)(*(values.to(device) for values in rows))
     seen = there.picture(moved, rows_there, lot.halves.to(device), SIZE).cpu()
     assert ((seen.int() - here.picture(parts, rows, lot.halves, SIZE).int()).abs().amax(-1) > 4).float().mean() < 0.02
+    given = lot.materials, frame_rows(lot.points(200, torch.Generator().manual_seed(0))[..., :3]), VIEW_ROWS
+    maps = there.maps(moved, *(values.to(device) for values in given), SIZE).cpu()
+    assert ((maps.int() - here.maps(parts, *given, SIZE).int()).abs().amax(2) > 2).float().mean() < 0.02

@@ -17,7 +17,7 @@ from training.__main__ import main
 from training.flow import FlowOptions, FlowPhase, Pool, flow_times, side_loss
 from training.generator.stream import FieldBatch, Lot, ShapeStream, field_batch
 from training.log import JsonLines
-from training.loop import Session
+from training.loop import LAST, Session
 from training.networks import load_tensors
 from training.schedules import BySteps, Schedule
 from training.vae import VaeOptions, VaePhase
@@ -129,6 +129,27 @@ def test_resumed_equals_uninterrupted(make, lot, tmp_path):
     for name, value in one["networks"].items():
         torch.testing.assert_close(two["networks"][name], value, rtol=0, atol=0, msg=name)
     assert one["scale"] == two["scale"] and one["samples"] == two["samples"]
+
+
+def test_the_best_weights_stay(lot, tmp_path):
+    """The last evaluation of a piece was worse than one before it, and its weights replaced the better ones."""
+    running = session(vae_phase(lot), tmp_path, 9)
+    name, parameter = running.phase.parameters()[0]
+    values, seen = iter([1.0, 3.0, 2.0]), []
+
+    def evaluate() -> dict[str, float]:
+        seen.append(parameter.detach().half().clone())
+        return {"figure": next(values)}
+
+    running.evaluate, running.evaluations, running.best = evaluate, 3, "figure"
+    assert running.run() and len(seen) == 3
+    best, facts = checkpoints.read_shards(tmp_path)
+    assert facts["figure"] == 3.0 and facts["step"] == 7
+    assert torch.equal(best[name], seen[1])
+    last, facts = checkpoints.read_shards(tmp_path / LAST)
+    assert "figure" not in facts and facts["step"] == 9
+    assert torch.equal(last[name], seen[2]) and not torch.equal(last[name], best[name])
+    assert checkpoints.read_state(tmp_path, torch.device("cpu"))["highest"] == 3.0
 
 
 def test_a_signal_ends_the_piece_and_the_state_is_saved(lot, tmp_path):

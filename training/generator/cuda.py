@@ -18,15 +18,19 @@ from benchmarks.shapes.render import EFFECT_FLOATS
 from training.generator import scalar
 from training.generator.kernels import Parts, SceneRows
 from training.generator.loops import STREAM
+from training.generator.orthographic import FRAME_FLOATS, MAP_CHANNELS, VIEW_FLOATS, map_byte, map_pixel
 from training.generator.translate import cuda_source
 
 THREADS = 128
 OPTIONS = ("--use_fast_math", "-std=c++17")
 # A program: kernels over (shape, item) pairs. blockIdx.y is the shape.
-KERNELS = """
+KERNELS = r"""
 #define ITEM(n) long long b = blockIdx.y; int i = blockIdx.x * blockDim.x + threadIdx.x; if (i >= (n)) return;
 #define SHAPE Table rows = {all_rows + b * most * width, (int)counts[b], width}; const float* pose = poses + b * 13;
 #define SHAPES const float* all_rows, const long long* counts, const float* poses, int most, int width
+// neighbouring threads trace neighbouring pixels
+#define TILED(n) if (size % 8 == 0) { int tile = (n) / 64, in = (n) % 64; \
+  px = (tile % (size / 8)) * 8 + in % 8; py = (tile / (size / 8)) * 8 + in / 8; }
 
 extern "C" __global__ void k_fold(SHAPES, const float* points, int n, float* values, long long* kinds) {
   ITEM(n) SHAPE
@@ -65,10 +69,7 @@ extern "C" __global__ void k_picture(
     int columns, const float* halves, int size, unsigned char* out) {
   ITEM(size * size) SHAPE
   int px = i % size, py = i / size;
-  if (size % 8 == 0) {  // neighbouring threads trace neighbouring pixels
-    int tile = i / 64, at = i % 64;
-    px = (tile % (size / 8)) * 8 + at % 8; py = (tile / (size / 8)) * 8 + at / 8;
-  }
+  TILED(i)
   Table materials = {all_materials + b * kinds * columns, kinds, columns};
   scalar_pixel_t r = scalar_pixel(
       rows, pose, cameras + b * 6, lights + b * 9, effects + b * EFFECTS, materials, halves + b * 3, size, px, py);
@@ -85,14 +86,30 @@ extern "C" __global__ void k_cells(SHAPES, const float* cameras, const float* ha
   float* o = out + (b * grid * grid + i) * 6;
   o[0] = r.v0; o[1] = r.v1; o[2] = r.v2; o[3] = r.v3; o[4] = r.v4; o[5] = r.v5;
 }
+
+extern "C" __global__ void k_maps(
+    SHAPES, const float* all_materials, int kinds, int columns, const float* frames, const float* views, int count,
+    int size, unsigned char* out) {
+  ITEM(count * size * size) SHAPE
+  int view = i / (size * size), at = i % (size * size), px = at % size, py = at / size;
+  TILED(at)
+  Table materials = {all_materials + b * kinds * columns, kinds, columns};
+  orthographic_map_pixel_t r = orthographic_map_pixel(
+      rows, pose, materials, frames + b * FRAME, views + view * VIEW, size, px, py);
+  float values[9] = {r.v0, r.v1, r.v2, r.v3, r.v4, r.v5, r.v6, r.v7, r.v8};
+  unsigned char* o = out + ((b * count + view) * 9 * size + py) * size + px;
+  for (int k = 0; k < 9; ++k) o[(long long)k * size * size] = (unsigned char)orthographic_map_byte(values[k]);
+}
 """
 
 
 def program() -> str:
     """The whole CUDA source."""
     functions = [folding.estimate, scalar.mixed, scalar.surface_point, scalar.pixel, scalar.cell]
-    source = cuda_source(functions, apart=[folding.fold])
-    return f"{source}\n#define EFFECTS {EFFECT_FLOATS}\n#define STREAM {STREAM}LL\n{KERNELS}"
+    source = cuda_source([*functions, map_pixel, map_byte], apart=[folding.fold])
+    constants = {"EFFECTS": EFFECT_FLOATS, "STREAM": f"{STREAM}LL", "FRAME": FRAME_FLOATS, "VIEW": VIEW_FLOATS}
+    defined = "\n".join(f"#define {name} {value}" for name, value in constants.items())
+    return f"{source}\n{defined}\n{KERNELS}"
 
 
 @cache
@@ -152,6 +169,14 @@ class CudaKernels:
         out = cameras.new_empty(len(cameras), grid, grid, 6)
         given = [cameras.contiguous(), halves.contiguous(), np.int32(size_px), np.int32(cell_px), out]
         self._launch("k_cells", parts, grid**2, *given)
+        return out
+
+    def maps(self, parts: Parts, materials: Tensor, frames: Tensor, views: Tensor, size_px: int) -> Tensor:
+        shape = (len(frames), len(views), MAP_CHANNELS, size_px, size_px)
+        out = torch.empty(shape, dtype=torch.uint8, device=frames.device)
+        kinds, columns, count, size = (np.int32(extent) for extent in (*materials.shape[1:], len(views), size_px))
+        given = [materials.contiguous(), kinds, columns, frames.contiguous(), views.contiguous(), count, size, out]
+        self._launch("k_maps", parts, len(views) * size_px**2, *given)
         return out
 
     def _launch(self, name: str, parts: Parts, items: int, *arguments: Tensor | np.generic) -> None:

@@ -64,6 +64,11 @@ class Kernels(Protocol):
         """(B, size // cell, size // cell, 6) side targets."""
         ...
 
+    def maps(self, parts: Parts, materials: Tensor, frames: Tensor, views: Tensor, size_px: int) -> Tensor:
+        """(B, V, MAP_CHANNELS, size, size) uint8 of V orthographic views, see ``orthographic``. materials: (B, 8, 11);
+        frames: (B, FRAME_FLOATS); views: (V, VIEW_FLOATS)."""
+        ...
+
 
 def kernels_for(device: torch.device, choice: str = "auto") -> Kernels | None:
     """The fast generator of a device; None = plain torch, also when CuPy is missing and ``choice`` is 'auto'.

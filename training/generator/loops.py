@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmarks.shapes.folding import estimate, fold
 from training.generator.kernels import Parts, SceneRows
+from training.generator.orthographic import MAP_CHANNELS, draw_maps
 from training.generator.scalar import cell, mixed, pixel, surface_point, through
 
 _LOOP: dict[str, Any] = {"parallel": True, "cache": True, "error_model": "numpy"}
@@ -80,6 +81,12 @@ def _cells(rows, counts, poses, cameras, halves, size, step, out):  # type: igno
             )
 
 
+@njit(**_LOOP)
+def _maps(rows, counts, poses, materials, frames, views, out):  # type: ignore[no-untyped-def]
+    for b in prange(rows.shape[0]):
+        draw_maps(rows[b, : counts[b]], poses[b], materials[b], frames[b], views, out[b])
+
+
 class CpuKernels:
     """``kernels.Kernels`` on the CPU, as many threads as numba has."""
 
@@ -115,6 +122,11 @@ class CpuKernels:
         grid = size_px // cell_px
         out = torch.empty(len(halves), grid, grid, 6)
         _cells(*_arrays(*parts, cameras, halves), size_px, cell_px, *_arrays(out))
+        return out
+
+    def maps(self, parts: Parts, materials: Tensor, frames: Tensor, views: Tensor, size_px: int) -> Tensor:
+        out = torch.empty(len(frames), len(views), MAP_CHANNELS, size_px, size_px, dtype=torch.uint8)
+        _maps(*_arrays(*parts, materials, frames, views, out))
         return out
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from hy3dgen.errors import Hy3dgenError, UsageError
@@ -55,12 +56,14 @@ def _training_options(command: argparse.ArgumentParser, name: str) -> None:
     if name in ("vae", "unet"):
         add("--minutes", type=float, help="training time of this piece; start-up and evaluation come on top")
         add("--steps", type=int, help="steps instead of minutes")
+        _clock_options(command, "")
         add("--resume", action="store_true", help="finish the interrupted piece in --out")
     if name == "both":
         add("--vae-minutes", type=float, default=1.2, help="training time of phase one")
         add("--unet-minutes", type=float, default=3.0, help="training time of phase two")
         add("--vae-steps", type=int, help="steps instead")
         add("--unet-steps", type=int, help="steps instead")
+        _clock_options(command, " in place of --unet-minutes")
     if name == "rates":
         add("--steps", type=int, default=20, help="steps of each phase")
     add("--rate", type=float, default=2e-3, help="learning rate")
@@ -68,21 +71,48 @@ def _training_options(command: argparse.ArgumentParser, name: str) -> None:
     add("--warm-up", type=int, default=60, help="steps of rising rate")
     add("--batch", type=int, default=96, help="scenes a step of the UNet")
     add("--vae-batch", type=int, default=48, help="scenes a step of the autoencoder, seven pictures each")
-    add("--pool", type=int, default=24576, help="scenes kept on the device, 0.95 MB each at 128 px")
-    add("--least", type=int, default=1024, help="scenes to wait for before the first step")
+    _scene_options(command)
+    add("--no-state", action="store_true", help="leave shards only, not the full state for this machine")
+    add("--compile", action="store_true", help="fuse the autoencoder by torch.compile")
     add("--bf16", action="store_true", help="bf16 arithmetic in the networks")
     add("--log-every", type=int, default=25, help="steps a log record")
     add("--evaluations", type=int, default=2, help="held-out evaluations within phase two")
 
 
+def _clock_options(command: argparse.ArgumentParser, instead: str) -> None:
+    add = command.add_argument
+    add("--within", type=float, help=f"minutes from the command's start by which all is done{instead}")
+    add("--reserve", type=float, default=30.0, help="seconds of --within left for saving and the last evaluation")
+
+
+def _scene_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add(
+        "--scenes",
+        choices=("auto", "device", "workers"),
+        default="auto",
+        help="where scenes are made: by compiled kernels on the device (auto: on CUDA with CuPy), workers only draw "
+        "parameters; or by the workers on the CPU",
+    )
+    add("--pool", type=int, default=24576, help="scenes kept on the device, 0.95 MB each at 128 px")
+    add("--least", type=int, default=1024, help="scenes that are there before the first step")
+    add("--reuse", type=float, default=2.0, help="uses of a scene that is made on the device")
+    add("--ahead", type=int, default=256, help="scenes that are made on the device at once")
+    add("--block", type=int, default=256, help="shapes that are drawn at once for scenes made on the device")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for wrong options or inputs, 3 when a signal ended the piece."""
+    began = time.time()
     options = build_parser().parse_args(argv)
+    options.began = began
     from training.paint import commands
 
     try:
-        if options.command in ("vae", "unet") and (options.minutes is None) == (options.steps is None):
-            raise UsageError("give either --minutes or --steps")
+        if options.command in ("vae", "unet"):
+            given = [value for value in (options.minutes, options.steps, options.within) if value is not None]
+            if len(given) != 1:
+                raise UsageError("give either --minutes or --steps, or --within")
         return 0 if getattr(commands, options.command)(options) else 3
     except Hy3dgenError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from training.loop import Session
 from training.paint import networks as nets
 from training.paint import score
 from training.paint.export import export as write_export
+from training.paint.made import MadePool, can_make, opened_here
 from training.paint.networks import PaintNetworks
 from training.paint.phases import AutoencoderPhase, PaintOptions, PaintPhase, ViewsPhase
 from training.paint.pool import Batch, Pool, held_out_block, opened, unpacked
 from training.ranks import Ranks, joined
-from training.schedules import BySteps, ByTime, Schedule
+from training.schedules import BySteps, ByTime, Progress, Schedule, Until
 
+BEST = "unseen_db"  # the figure that says which weights are kept
 SHEET_SCENES = 12
 STREAM_SEED = 3  # beside the shape model's phases
 PHASES: dict[str, type[PaintPhase]] = {"vae": AutoencoderPhase, "unet": ViewsPhase}
@@ -67,6 +69,12 @@ def load_networks(options: argparse.Namespace, device: torch.device, phase: str 
     return Start(networks.to(device), None, facts["stream"]["block"], facts)
 
 
+def _compiled(options: argparse.Namespace, start: Start) -> Start:
+    if options.compile:
+        start.networks.compile_autoencoder()
+    return start
+
+
 def vae(options: argparse.Namespace) -> bool:
     """Phase one."""
     return _one_phase(options, "vae")
@@ -85,7 +93,7 @@ def _one_phase(options: argparse.Namespace, name: str) -> bool:
 
 
 def _trained(options: argparse.Namespace, name: str, ranks: Ranks, device: torch.device) -> bool:
-    start = load_networks(options, device, name)
+    start = _compiled(options, load_networks(options, device, name))
     same_piece = bool(options.resume and start.state and not start.state["finished"])
     if options.resume and not same_piece:
         raise UsageError(f"{options.out} holds no interrupted piece of phase {name}; leave out --resume")
@@ -96,7 +104,7 @@ def _trained(options: argparse.Namespace, name: str, ranks: Ranks, device: torch
         if start.state:
             session.load(start.state, same_piece=same_piece)
             if same_piece:
-                session.progress = _progress(options.minutes, options.steps, start.state["spent_s"])
+                session.progress = _progress(options, start.state["spent_s"])
         _note_start(options, start.networks, device, log, ranks)
         return session.run()
 
@@ -108,20 +116,20 @@ def both(options: argparse.Namespace) -> bool:
 
 
 def _both(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> bool:
-    start = load_networks(options, device)
-    networks = start.networks
+    start = _compiled(options, load_networks(options, device))
+    networks, within = start.networks, options.within
     log = _log(options, ranks)
     _note_start(options, networks, device, log, ranks)
     with _opened(options, start, device, ranks) as (pool, executor):
         held_out = _held_out(options, networks, executor, device)
         for name in PHASES:
             options.minutes, options.steps = getattr(options, f"{name}_minutes"), getattr(options, f"{name}_steps")
+            options.within = within if name == "unet" else None
             session = _session(options, name, start, pool, log, held_out if name == "unet" else None, ranks)
             if not session.run():
                 return False
             ranks.wait()  # the main process has written
             _apply_shards(networks, options.out)
-        log.write("pool", scenes=pool.traced)
         if ranks.main:
             _finish(options, networks, held_out(), log)
         ranks.wait()
@@ -135,14 +143,16 @@ def _log(options: argparse.Namespace, ranks: Ranks) -> JsonLines:
 def rates(options: argparse.Namespace) -> bool:
     """A few steps of each phase at full size, with what everything takes, and all that comes after them."""
     device = _prepared_device(options)
-    start = load_networks(options, device)
+    start = _compiled(options, load_networks(options, device))
     networks = start.networks
     log, ranks = JsonLines(options.out / "log.jsonl"), Ranks()
     begin = time.monotonic()
     with _opened(options, start, device, ranks) as (pool, executor):
         held_out = _held_out(options, networks, executor, device)
         log.write("rates", what="first scenes", seconds=time.monotonic() - begin, scenes=pool.traced)
-        options.minutes = None
+        if isinstance(pool, MadePool):
+            _note_making(pool, device, log)
+        options.minutes = options.within = None
         for name in PHASES:
             begin, before = time.monotonic(), pool.traced
             _session(options, name, start, pool, log, None, ranks).run()
@@ -157,9 +167,21 @@ def rates(options: argparse.Namespace) -> bool:
     return True
 
 
+def _note_making(pool: MadePool, device: torch.device, log: JsonLines) -> None:
+    """How many scenes the device makes when it does nothing else."""
+    for what in ("kernels compiled", "scenes made"):
+        begin, before = time.monotonic(), pool.traced
+        pool.fill_here(before + 4 * pool.at_once)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds = time.monotonic() - begin
+        log.write("rates", what=what, seconds=seconds, scenes_per_s=(pool.traced - before) / seconds)
+
+
 def _finish(options: argparse.Namespace, networks: PaintNetworks, data: Batch, log: JsonLines) -> None:
-    log.write("evaluation", part="paint", **score.scored(networks.eval(), data))
-    _write_sheet(options, networks, data)
+    with torch.compiler.set_stance("force_eager"):
+        log.write("evaluation", part="paint", **score.scored(networks.eval(), data))
+        _write_sheet(options, networks, data)
     _exported(options, networks, log)
 
 
@@ -212,11 +234,25 @@ def _opened(
 ) -> Iterator[tuple[Pool, ProcessPoolExecutor | None]]:
     seed = 10 * options.seed + STREAM_SEED + 1000 * ranks.rank  # every process has scenes of its own
     chosen = {"first": start.number, "capacity": options.pool, "size_px": start.networks.view_px}
-    with opened(device, seed, workers=options.workers, **chosen) as (pool, executor):
-        least = min(options.least, options.pool)
+    on_device = {"block": options.block, "reuse": options.reuse, "at_once": options.ahead}
+    with ExitStack() as stack:
+        if _made_here(options, device):
+            opening = opened_here(device, seed, workers=options.workers, **chosen, **on_device)
+        else:
+            opening = opened(device, seed, workers=options.workers, **chosen)
+        pool, executor = stack.enter_context(opening)
         if executor is None:
-            pool.fill_here(least)
+            pool.fill_here(min(options.least, options.pool))
         yield pool, executor
+
+
+def _made_here(options: argparse.Namespace, device: torch.device) -> bool:
+    """Whether scenes are made on the device. Raises UsageError when they shall be and cannot."""
+    if options.scenes == "auto":
+        return device.type == "cuda" and can_make(device)
+    if options.scenes == "device" and not can_make(device):
+        raise UsageError(f"{device} cannot make scenes; on CUDA that needs CuPy (pip install cupy-cuda13x)")
+    return options.scenes == "device"
 
 
 def _session(
@@ -237,31 +273,36 @@ def _session(
 
     def evaluated() -> dict[str, Any]:
         assert held_out is not None
-        return score.scored(networks, held_out())
+        with torch.compiler.set_stance("force_eager"):  # other sizes than in training: not worth a compilation
+            return score.scored(networks, held_out())
 
+    scores = held_out is not None and bool(options.evaluations)
     session = Session(
         phase=phase,
-        progress=_progress(options.minutes, options.steps, 0.0),
+        progress=_progress(options, 0.0),
         schedule=Schedule(options.rate, options.decay, options.warm_up),
         out=options.out,
         log=log,
         log_every=options.log_every,
-        evaluate=evaluated if held_out is not None and options.evaluations else None,
+        evaluate=evaluated if scores else None,
         evaluations=max(options.evaluations, 1),
         optimiser_options={"least_side": 8, "convolutions": True},
         passes=2 if device.type == "cuda" else 0,  # cuDNN tries its algorithms before the clock starts
+        keep_state=not options.no_state,
         ranks=ranks,
+        best=BEST if scores else None,
     )
     if start.facts.get("phase") == phase.name:  # counts go on; a state brings its own
         session.step, session.samples = start.facts["step"], start.facts["samples"]
     return session
 
 
-def _progress(minutes: float | None, steps: int | None, spent_s: float) -> ByTime | BySteps:
-    if steps:
-        return BySteps(steps)
-    assert minutes is not None
-    return ByTime(minutes, spent_s=spent_s)
+def _progress(options: argparse.Namespace, spent_s: float) -> Progress:
+    if options.within:
+        return Until(options.began + 60 * options.within - options.reserve)
+    if options.steps:
+        return BySteps(options.steps)
+    return ByTime(options.minutes, spent_s=spent_s)
 
 
 def _apply_shards(networks: PaintNetworks, folder: Path) -> None:

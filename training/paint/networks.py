@@ -82,6 +82,12 @@ class PaintNetworks(nn.Module):
     def view_px(self) -> int:
         return int(self.config["vae"]["sample_size"])
 
+    def compile_autoencoder(self) -> None:
+        """Have torch fuse the autoencoder's halves when they first run, anew for each size of batch. They hold nearly
+        all of the memory traffic; the UNet's many small layers would take longer to compile than they gain."""
+        for half in (self.vae.encoder, self.vae.decoder):
+            half.compile(dynamic=False)
+
     def encode(self, pictures: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(..., 3, S, S) in [0, 1] → scaled latents (..., 4, s, s), drawn from the posterior."""
         flat = pictures.reshape(-1, *pictures.shape[-3:]) * 2 - 1

@@ -88,8 +88,9 @@ class PaintPhase(ABC):
     def prepare(self, passes: int) -> None:
         """See ``loop.Phase``. Drawing leaves the pool as it is; all noise is the generator's, put back after."""
         before = generator_state(self._generator)
-        for _ in range(passes):
-            self.loss()[0].backward()
+        with self._pool.unnoticed():
+            for _ in range(passes):
+                self.loss()[0].backward()
         restore_generator(self._generator, before)
 
     @abstractmethod
@@ -130,6 +131,7 @@ class AutoencoderPhase(PaintPhase):
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         figures = {"mse": squared / 4, "l1": absolute / 2, "edges": edges, "kl": kl}  # of values in [0, 1]
+        figures["uses"] = self._pool.uses_now
         loss = squared + absolute + options.edges * edges + options.kl * kl
         return loss, {name: value.detach() for name, value in figures.items()}
 
@@ -138,11 +140,13 @@ class AutoencoderPhase(PaintPhase):
         """Measure the spread of the latents of albedo; its inverse becomes the scale."""
         networks = self.networks
         networks.scale = 1.0
-        item = self._next()
-        with self._bf16(item.target):
+        with self._pool.unnoticed():
+            item = self._next()
+        with torch.compiler.set_stance("force_eager"), self._bf16(item.target):
             latents = networks.encode(item.target, self._generator).float()
         networks.scale = 1 / float(latents.std())
         log.write("latents", scale=networks.scale, mean=float(latents.mean()))
+        log.write("pool", **self._pool.figures())
 
 
 def edge_error(error: Tensor) -> Tensor:
@@ -185,10 +189,12 @@ class ViewsPhase(PaintPhase):
         # Its logarithm, as PSNR has it: a plain mean would be about the few scenes whose back cannot be guessed.
         loss = options.latent * latent + (pixel + options.floor).log().mean()
         figures = {"latent": latent, "pixel": pixel.mean()} | _unseen_errors(item, error.detach(), blind)
+        figures["uses"] = self._pool.uses_now
         return loss, {name: value.detach() for name, value in figures.items()}
 
     def finish(self, log: JsonLines) -> None:
-        """Nothing to measure."""
+        """How often scenes were used."""
+        log.write("pool", **self._pool.figures())
 
 
 def _unseen_errors(item: Prepared, error: Tensor, blind: Tensor) -> dict[str, Tensor]:

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from hy3dgen.texgen.config import VIEWS_DEG
 from training.generator.draw import deaf_to_signals
-from training.paint.trace import MAP_CHANNELS, VIEW_PX, held_out_scene, training_scene
+from training.generator.orthographic import MAP_CHANNELS
+from training.paint.trace import VIEW_PX, held_out_scene, training_scene
 
 BLOCK = 16
 NUM_VIEWS = len(VIEWS_DEG)
@@ -103,6 +104,9 @@ class Pool:
     ) -> None:
         self._seed, self._next, self.size_px = seed, first, size_px
         self._scenes = torch.empty((capacity, CHANNELS, size_px, size_px), dtype=torch.uint8, device=device)
+        self._uses = torch.zeros(capacity, dtype=torch.int64, device=device)
+        self._counting = True
+        self.uses_now = torch.zeros((), device=device)  # mean uses of what was drawn last, that draw included
         self.traced = 0
         self._failed: BaseException | None = None
         self._room = threading.Condition()
@@ -114,10 +118,26 @@ class Pool:
         """The number of the scene to go on from, as ``block``; named as the shape model's streams name it."""
         return {"block": self._next, "offset": 0}
 
-    def add(self, block: np.ndarray) -> None:
+    def figures(self) -> dict[str, float]:
+        """For the log: scenes so far and, of those kept, the mean and the highest number of uses."""
+        uses = self._uses[: max(len(self), 1)]
+        mean, most = float(uses.float().mean()), int(uses.max())
+        return {"scenes": self.traced, "kept": len(self), "mean_uses": mean, "most_uses": most}
+
+    @contextmanager
+    def unnoticed(self) -> Iterator[None]:
+        """Inside, drawing leaves no trace: it is not counted and makes nothing new."""
+        self._counting = False
+        try:
+            yield
+        finally:
+            self._counting = True
+
+    def add(self, block: np.ndarray | Tensor) -> None:
         """Put scenes in, over the oldest when the pool is full."""
-        at = (self.traced + torch.arange(len(block))) % len(self._scenes)
-        self._scenes[at.to(self._scenes.device)] = torch.from_numpy(block).to(self._scenes.device)
+        at = ((self.traced + torch.arange(len(block))) % len(self._scenes)).to(self._scenes.device)
+        self._scenes[at] = torch.as_tensor(block).to(self._scenes.device)
+        self._uses[at] = 0
         with self._room:
             self.traced += len(block)
             self._next += len(block)
@@ -141,8 +161,20 @@ class Pool:
         """Scenes at random."""
         if self._failed is not None:
             raise self._failed
+        if self._counting:
+            self._renew(count)
+        index = self._chosen(count, generator)
+        if self._counting:
+            self._uses.index_add_(0, index, torch.ones_like(index))
+            self.uses_now = self._uses[index].float().mean()
+        return unpacked(self._scenes[index])
+
+    def _renew(self, count: int) -> None:
+        """``count`` scenes are about to be used. The workers of this pool make as many as they can in any case."""
+
+    def _chosen(self, count: int, generator: torch.Generator) -> Tensor:
         index = torch.randint(len(self), (count,), generator=generator, device=generator.device)
-        return unpacked(self._scenes[index.to(self._scenes.device)])
+        return index.to(self._scenes.device)
 
     def _feed(self, executor: ProcessPoolExecutor, folder: Path, depth: int, stop: threading.Event) -> None:
         try:
@@ -175,9 +207,10 @@ def opened(
     training_scene(seed, 0, 8)  # compiles once, into numba's cache, before all workers would
     stop = threading.Event()
     depth = workers + workers // 2
-    context = multiprocessing.get_context("spawn")  # not forked: the parent holds threads and perhaps a device
-    with tempfile.TemporaryDirectory(dir=home_of_blocks(depth, size_px), ignore_cleanup_errors=True) as folder:
-        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_worker)
+    with (
+        tempfile.TemporaryDirectory(dir=home_of_blocks(depth, size_px), ignore_cleanup_errors=True) as folder,
+        workers_for(workers) as executor,
+    ):
         feeder = threading.Thread(target=pool._feed, args=(executor, Path(folder), depth, stop), daemon=True)
         try:
             feeder.start()
@@ -185,7 +218,17 @@ def opened(
         finally:
             stop.set()
             feeder.join(timeout=5)
-            processes = list((executor._processes or {}).values())  # the executor forgets them when it shuts down
-            executor.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.kill()  # deaf to anything milder; nobody waits for the scene under way
+
+
+@contextmanager
+def workers_for(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that trace on the CPU; killed at the end, whatever they are at."""
+    context = multiprocessing.get_context("spawn")  # not forked: the parent holds threads and perhaps a device
+    executor = ProcessPoolExecutor(count, mp_context=context, initializer=_worker)
+    try:
+        yield executor
+    finally:
+        processes = list((executor._processes or {}).values())  # the executor forgets them when it shuts down
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.kill()  # deaf to anything milder; nobody waits for the scene under way

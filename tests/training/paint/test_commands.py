@@ -75,3 +75,14 @@ def test_rates_begin_behind_the_loaded_scenes(run, tmp_path):
     assert main(["rates", "--load", str(run), "--out", str(tmp_path), "--steps", "1", *SIZES, *FEW]) == 0
     assert read_shards(tmp_path)[1]["stream"]["block"] == 8
     assert {item["what"] for item in records(tmp_path, "rates")} >= {"vae", "unet", "first scenes"}
+
+
+def test_a_piece_ends_within_its_minutes(tmp_path, few_shapes):
+    """Everything counts from the command's start; what is left for the last evaluation is not trained in."""
+    sizes = [*SIZES, *WIDTHS, "--view-px", "32", "--per-category", "1", "--scenes", "device", "--no-state"]
+    clock = ["--vae-steps", "1", "--within", "0.05", "--reserve", "2.9"]
+    assert main(["both", "--out", str(tmp_path), *clock, *sizes]) == 0
+    phases = [item["finished"] for item in records(tmp_path, "end")]
+    assert phases == [True, True] and (tmp_path / FOLDER).is_dir()
+    assert not (tmp_path / STATE).exists()
+    assert main(["unet", "--out", str(tmp_path), "--within", "1", "--minutes", "1", *sizes]) == 2
