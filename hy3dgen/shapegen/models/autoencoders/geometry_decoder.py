@@ -18,8 +18,8 @@ from hy3dgen.shapegen.models.autoencoders.blocks import FourierEmbedder, Process
 # Values of the MLP's hidden layer computed at once on a CPU: 4 MiB in float32. Measured at width 256 (2 cores, 1 MiB of
 # second-level cache each): 110 k points a second in tiles of 1024, 77 k in one piece of 16384.
 TILE_VALUES = 1 << 20
-# The same on a GPU, for its memory's sake: 16 MiB in float16, 2048 points of the published decoder. With twice as much a
-# whole decode took 186 MiB beside the weights on an H100, 66 of them cuBLAS's own; it is to stay under 150.
+# The same on a GPU, for its memory's sake: 16 MiB in float16, 2048 points of the published decoder. With twice as much
+# a decode took 186 MiB beside the weights on an H100, 66 of them cuBLAS's own; it is to stay under 150.
 DEVICE_TILE_VALUES = 1 << 23
 
 
