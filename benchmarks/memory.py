@@ -204,6 +204,11 @@ def evaluate(case: Case, setting: Setting, outcome: Outcome, command: Sequence[s
         "differences": differences,
         "plan": report.get("plan"),
         "levers": {stage["name"]: stage["levers"] for stage in report.get("stages", []) if stage.get("levers")},
+        "visits": {
+            stage["name"]: stage["figures"]["visits"]
+            for stage in report.get("stages", [])
+            if stage.get("figures", {}).get("visits")
+        },
         "warnings": report.get("warnings", []),
     }
     return run, detail

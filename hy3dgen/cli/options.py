@@ -201,7 +201,7 @@ def add_talk_options(parser: argparse.ArgumentParser) -> None:
     """How much the program says."""
     group = parser.add_argument_group("messages")
     _switch(group, "--quiet", "say nothing but errors; paths of results are still printed")
-    _switch(group, "--verbose", "say more, and show the traceback of an error", short="-v")
+    _switch(group, "--verbose", "say more, and show the traceback of an error; twice: time every network", short="-v")
 
 
 def _switch(group: argparse._ArgumentGroup, name: str, text: str, short: str | None = None) -> None:

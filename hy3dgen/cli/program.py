@@ -34,7 +34,7 @@ def run_program(make_parser: Callable[[], Parser], work: Work, argv: Sequence[st
     try:
         values = make_parser().parse_all(words)
         ensure_installed()
-        with terminating_as_interrupt(), _messages(console):
+        with terminating_as_interrupt(), _messages(console, logging.DEBUG if _is_curious(words) else logging.INFO):
             return work(values, console, words)
     except SystemExit as end:  # argparse after --help and --version
         return end.code if isinstance(end.code, int) else DONE
@@ -64,6 +64,11 @@ def explain(error: BaseException, console: Console) -> int:
         "of the same command with -v added"
     )
     return code
+
+
+def _is_curious(words: Sequence[str]) -> bool:
+    """Whether -v was given twice."""
+    return sum(word in ("-v", "--verbose") for word in words) > 1
 
 
 def _words(error: BaseException) -> str:
@@ -101,8 +106,10 @@ class _ToConsole(logging.Handler):
 
 
 @contextlib.contextmanager
-def _messages(console: Console) -> Iterator[None]:
+def _messages(console: Console, most: int) -> Iterator[None]:
     """Our messages go to the console: warnings unless quiet, the rest with -v; chatter of other packages only with -v.
+
+    most: the log level that is shown with -v.
 
     Everything is as before afterwards, since programs that embed us call ``main`` too.
     """
@@ -114,7 +121,7 @@ def _messages(console: Console) -> Iterator[None]:
             for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
                 os.environ.setdefault(name, "error")
         ours.addHandler(handler)
-        ours.setLevel(logging.INFO if verbose else logging.WARNING)
+        ours.setLevel(most if verbose else logging.WARNING)
         try:
             yield
         finally:

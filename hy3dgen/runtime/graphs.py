@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from hy3dgen.runtime.device import CUDA
 from hy3dgen.runtime.offload import Streaming, streams_of
 from hy3dgen.runtime.stages import current
+from hy3dgen.runtime.visits import Visit
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +35,9 @@ class Replayed:
     stays where it is until ``close``. Inputs may change in value, not in shape, dtype or device.
     """
 
-    def __init__(self, step: Step, streams: Sequence[Streaming] = ()) -> None:
-        """streams: what brings the weights while the step runs; its copies are recorded with it."""
-        self._step, self._streams = step, streams
+    def __init__(self, step: Step, streams: Sequence[Streaming] = (), visit: Visit | None = None) -> None:
+        """streams: what brings the weights while the step runs; its copies are recorded with it. visit: takes times."""
+        self._step, self._streams, self._visit = step, streams, visit
         self._calls = 0
         self._graph: Any = None
         self._inputs: tuple[Tensor, ...] = ()
@@ -48,8 +49,15 @@ class Replayed:
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         self._calls += 1
-        if self._graph is None and self._calls == WARM_UP + 1:
+        if self._calls <= WARM_UP:
+            self._mark("between_s")
+            output = self._step(*inputs)
+            self._mark(f"call_{self._calls}_s")
+            return output
+        if self._calls == WARM_UP + 1:
+            self._mark("between_s")
             self._record(inputs)
+            self._mark("record_s")
         if self._graph is None or not self._fits(inputs):
             return self._step(*inputs)
         for own, given in zip(self._inputs, inputs, strict=True):
@@ -60,10 +68,16 @@ class Replayed:
 
     def close(self) -> None:
         """Give the recording's memory back."""
+        self._mark("replays_s")
         if self._graph is not None:
             torch.cuda.synchronize(self._inputs[0].device)
             self._graph.reset()
         self._graph, self._inputs, self._output = None, (), None
+        self._mark("close_s")
+
+    def _mark(self, what: str) -> None:
+        if self._visit is not None:
+            self._visit.mark(what)
 
     def _fits(self, inputs: tuple[Tensor, ...]) -> bool:
         return len(inputs) == len(self._inputs) and all(
@@ -115,7 +129,7 @@ def replayed(step: Step, network: nn.Module, device: torch.device, num_steps: in
         current().decide(TECHNIQUE, False, reason)
         yield step
         return
-    recorded = Replayed(step, streams)
+    recorded = Replayed(step, streams, Visit("steps", device))
     try:
         yield recorded
     finally:

@@ -19,6 +19,7 @@ from hy3dgen.runtime.device import CPU
 from hy3dgen.runtime.linear import fast_linears
 from hy3dgen.runtime.memory import release_cached
 from hy3dgen.runtime.stages import current
+from hy3dgen.runtime.visits import Visit
 from hy3dgen.weights.residency import Residency
 
 _LARGEST_PACKED_BYTES = 3 << 30  # fast_linears holds a second copy of the weights
@@ -82,19 +83,25 @@ class Placement:
         leaves = self.by_stage or self.placer is not None
         if leaves and self.placer is None:
             current().levers.append(f"{name} resident for its stage only")
+        visit = Visit(name, self.device)
         try:
             if self.placer is not None:
                 network = residency.enter(torch.device(CPU), dtype)
                 with self.placer.using(name, network):
+                    visit.mark("arrive_s")
                     yield network
+                    visit.mark("run_s")
             else:
                 network = residency.enter(self.device, dtype)
                 with fast_linears(*self._worth_packing(network, dtype)):
+                    visit.mark("arrive_s")
                     yield network
+                    visit.mark("run_s")
         finally:
             if leaves:
                 residency.leave()
                 release_cached(self.device)
+            visit.mark("leave_s")
 
     def _worth_packing(self, network: nn.Module, dtype: torch.dtype | None) -> list[nn.Module]:
         # Compiled blocks have their own kernels, and cannot be compiled with packed weights in them.

@@ -18,6 +18,7 @@ from hy3dgen.runtime.device import CPU
 from hy3dgen.runtime.graphs import Step, replayed
 from hy3dgen.runtime.memory import release_cached
 from hy3dgen.runtime.stages import current
+from hy3dgen.runtime.visits import Visit
 from hy3dgen.weights.load import set_tensor
 from hy3dgen.weights.residency import Residency
 
@@ -66,6 +67,7 @@ class OnDemand:
         stays = self.keep and self.placer is None
         if not stays and self.placer is None:
             current().levers.append(f"{name} resident for its use only")
+        visit = Visit(name, self.device)
         try:
             with contextlib.ExitStack() as stack:
                 for module in modules:
@@ -73,10 +75,13 @@ class OnDemand:
                     self._residency(module).enter(place, self.dtype)
                     if self.placer is not None:
                         stack.enter_context(self.placer.using(name, module))
+                visit.mark("arrive_s")
                 yield
+                visit.mark("run_s")
         finally:
             if not stays:
                 self.leave(*modules)
+            visit.mark("leave_s")
 
     def recorded(self, step: Step, network: nn.Module, num_steps: int) -> AbstractContextManager[Step]:
         """``step`` for the calls inside the block, its kernels recorded once where that pays; see ``replayed``."""

@@ -46,6 +46,7 @@ class FakeRuns:
             {"name": name, "seconds": 2.0, "peak_allocated_mb": 700.0, "peak_reserved_mb": 800.0, "levers": ["x"]}
             for name in ("load", "condition", "denoise", "unwrap", "views")
         ]
+        stages[-1]["figures"] = {"visits": [{"network": "paint_unet", "arrive_s": 0.2}]}
         (folder / "report.json").write_text(json.dumps({"stages": stages, "plan": {"held": True}}))
         return Outcome(0, "", 10.0, self.device_mb, {"anonymous": 900.0})
 
@@ -69,6 +70,12 @@ def test_the_yardstick_runs_first_and_every_tier_and_scenario_once(setting: Sett
     assert all(set(run) == RUN_KEYS and set(run["stages"][0]) == STAGE_KEYS for run in read(tmp_path))
     assert read(tmp_path) == runs
     assert runs[0]["gpu_seconds"] == 6.0  # condition, denoise, views; neither loading nor the CPU's unwrapping
+
+
+def test_the_details_say_what_the_visits_of_networks_took(setting: Setting, tmp_path: Path) -> None:
+    run_all(cases(["max"], []), setting, tmp_path, launch=FakeRuns())
+    [detail] = json.loads((tmp_path / "memory_details.json").read_text())["runs"]
+    assert detail["visits"] == {"views": [{"network": "paint_unet", "arrive_s": 0.2}]}
 
 
 def test_finished_runs_are_not_repeated(setting: Setting, tmp_path: Path) -> None:
