@@ -378,11 +378,12 @@ def _control_stack(maps: Any) -> Tensor:
     rows = maps if isinstance(maps[0], (list, tuple)) else [maps]
     stacked = []
     for picture in (p for row in rows for p in row):
-        values = torch.from_numpy(np.array(picture).astype(np.float32) / 255.0)
-        if values.shape[-1] == 4:
-            values = values[..., :3] * values[..., 3:] + (1.0 - values[..., 3:])
-        stacked.append(values.permute(2, 0, 1))
-    return torch.stack(stacked).to(torch.float16).unflatten(0, (len(rows), -1))
+        # Bytes are turned into planes, not floats, and the rest is done by torch's threads: several times as fast.
+        values = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float() / 255
+        if len(values) == 4:
+            values = values[:3] * values[3:] + (1.0 - values[3:])
+        stacked.append(values.to(torch.float16))
+    return torch.stack(stacked).unflatten(0, (len(rows), -1))
 
 
 def _same_seed(generator: Any) -> torch.Generator | None:
