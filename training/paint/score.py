@@ -6,6 +6,7 @@ View pixels, fast enough to look at during training. Published figures are of te
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,19 +38,39 @@ def painted(networks: PaintNetworks, item: Prepared, *, from_noise: bool = False
 def scored(networks: PaintNetworks, data: Batch, *, batch_size: int = 16) -> dict[str, Any]:
     """Means over scenes of the PSNR in dB: 'unseen' and 'seen' pixels of the painted views, the first guess ('guess_'),
     the same started from noise ('noise_'), the mean colour of the picture ('flat_'), and the autoencoder alone."""
-    rows: dict[str, list[float]] = {}
-    generator = torch.Generator(data.picture.device).manual_seed(0)
-    for first in range(0, len(data), batch_size):
-        item = prepared(data[first : first + batch_size])
-        made = {
+
+    def made(item: Prepared, generator: torch.Generator) -> dict[str, Tensor]:
+        return {
             "": painted(networks, item),
             "noise_": painted(networks, item, from_noise=True),
             "guess_": item.guess.views,
             "flat_": _flat(item),
-            "coded_": networks.decode(networks.encode(item.target, generator)).clamp(0, 1),
+            "coded_": _coded(networks, item, generator),
         }
+
+    return _compared(data, made, batch_size)
+
+
+@torch.inference_mode()
+def coded(networks: PaintNetworks, data: Batch, *, batch_size: int = 16) -> dict[str, Any]:
+    """'coded_unseen' and 'coded_seen' of ``scored`` alone. After phase one it is what the autoencoder can do; in phase
+    two the decoder leaves it for what the UNet makes, so that true latents are no longer what it knows best."""
+    return _compared(data, lambda item, generator: {"coded_": _coded(networks, item, generator)}, batch_size)
+
+
+def _coded(networks: PaintNetworks, item: Prepared, generator: torch.Generator) -> Tensor:
+    return networks.decode(networks.encode(item.target, generator)).clamp(0, 1)
+
+
+def _compared(
+    data: Batch, make: Callable[[Prepared, torch.Generator], dict[str, Tensor]], batch_size: int
+) -> dict[str, Any]:
+    rows: dict[str, list[float]] = {}
+    generator = torch.Generator(data.picture.device).manual_seed(0)
+    for first in range(0, len(data), batch_size):
+        item = prepared(data[first : first + batch_size])
         truth, covered, unseen = item.batch.albedo, item.guess.covered, item.unseen
-        for name, views in made.items():
+        for name, views in make(item, generator).items():
             error = (views - truth).square().mean(2)
             for where, mask in (("unseen", unseen), ("seen", covered & ~unseen)):
                 for values, chosen in zip(error, mask, strict=True):

@@ -43,6 +43,7 @@ def run(tmp_path_factory, few_shapes) -> Path:
 def test_both_trains_scores_exports_and_draws(run):
     assert [item["finished"] for item in records(run, "end")] == [True, True]
     assert records(run, "evaluation")[-1]["count"] == 2
+    assert [item["part"] for item in records(run, "evaluation") if "part" in item] == ["vae", "paint"]
     assert (run / FOLDER / "unet").is_dir() and (run / "sheet.png").is_file()
 
 
