@@ -19,6 +19,8 @@ from training.paint.networks import PaintNetworks
 from training.paint.phases import predicted
 from training.paint.pool import Batch
 
+LEAST_PIXELS = 16  # of a scene, for a figure about them
+
 
 def held_out_names(per_category: int) -> list[tuple[str, int]]:
     return [(name, index) for index in range(per_category) for name in CATEGORIES]
@@ -37,7 +39,8 @@ def painted(networks: PaintNetworks, item: Prepared, *, from_noise: bool = False
 @torch.inference_mode()
 def scored(networks: PaintNetworks, data: Batch, *, batch_size: int = 16) -> dict[str, Any]:
     """Means over scenes of the PSNR in dB: 'unseen' and 'seen' pixels of the painted views, the first guess ('guess_'),
-    the same started from noise ('noise_'), the mean colour of the picture ('flat_'), and the autoencoder alone."""
+    the same started from noise ('noise_'), the mean colour of the picture ('flat_'), and the autoencoder alone.
+    'level_': of the painted views if each scene's mean colour were right, which the picture's unknown light decides."""
 
     def made(item: Prepared, generator: torch.Generator) -> dict[str, Tensor]:
         return {
@@ -71,11 +74,15 @@ def _compared(
         item = prepared(data[first : first + batch_size])
         truth, covered, unseen = item.batch.albedo, item.guess.covered, item.unseen
         for name, views in make(item, generator).items():
-            error = (views - truth).square().mean(2)
             for where, mask in (("unseen", unseen), ("seen", covered & ~unseen)):
-                for values, chosen in zip(error, mask, strict=True):
-                    if int(chosen.sum()) >= 16:
-                        rows.setdefault(f"{name}{where}_db", []).append(scoring.decibels(float(values[chosen].mean())))
+                for error, chosen in zip(views - truth, mask, strict=True):
+                    if int(chosen.sum()) < LEAST_PIXELS:
+                        continue
+                    values = error.transpose(0, 1)[:, chosen]  # (3, N)
+                    total, offset = float(values.square().mean()), float(values.mean(1).square().mean())
+                    rows.setdefault(f"{name}{where}_db", []).append(scoring.decibels(total))
+                    if not name:
+                        rows.setdefault(f"level_{where}_db", []).append(scoring.decibels(max(total - offset, 0.0)))
     return {name: sum(values) / len(values) for name, values in rows.items()} | {"count": len(data)}
 
 

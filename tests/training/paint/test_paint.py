@@ -196,6 +196,17 @@ def test_scores_and_latent_scale_repeat(pool, networks, tmp_path):
     assert scales[0] == scales[1]
 
 
+def test_a_wrong_mean_colour_is_told_from_other_errors(pool, networks, monkeypatch):
+    def painted(_: PaintNetworks, item: Prepared, *, from_noise: bool = False) -> torch.Tensor:
+        wave = 0.02 * torch.cos(torch.arange(32.0) * torch.pi)
+        return item.batch.albedo + 0.1 + wave
+
+    monkeypatch.setattr(score, "painted", painted)
+    figures = score.scored(networks, unpacked(pool._scenes[:3]))
+    assert figures["unseen_db"] == pytest.approx(-10 * np.log10(0.1**2 + 0.02**2), abs=0.2)
+    assert figures["level_unseen_db"] == pytest.approx(-10 * np.log10(0.02**2), abs=0.2)
+
+
 def test_a_sheet_paints_its_scenes_once(pool, networks, monkeypatch):
     calls = []
 
