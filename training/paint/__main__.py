@@ -71,6 +71,7 @@ def _training_options(command: argparse.ArgumentParser, name: str) -> None:
     add("--warm-up", type=int, default=60, help="steps of rising rate")
     add("--batch", type=int, default=96, help="scenes a step of the UNet")
     add("--vae-batch", type=int, default=48, help="scenes a step of the autoencoder, seven pictures each")
+    add("--noise-share", type=float, default=0.15, help="scenes that start from noise in place of the guess")
     _scene_options(command)
     add("--no-state", action="store_true", help="leave shards only, not the full state for this machine")
     add("--compile", action="store_true", help="fuse the autoencoder by torch.compile")

@@ -23,6 +23,7 @@ from training.log import JsonLines
 from training.loop import Session
 from training.paint import networks as nets
 from training.paint import score
+from training.paint.batches import GAINS
 from training.paint.export import export as write_export
 from training.paint.made import MadePool, can_make, opened_here
 from training.paint.networks import PaintNetworks
@@ -130,6 +131,9 @@ def _both(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> bo
                 return False
             ranks.wait()  # the main process has written
             _apply_shards(networks, options.out)
+            if name == "vae" and ranks.main and options.evaluations:
+                with torch.compiler.set_stance("force_eager"):
+                    log.write("evaluation", part="vae", **score.coded(networks, held_out()))
         if ranks.main:
             _finish(options, networks, held_out(), log)
         ranks.wait()
@@ -267,7 +271,11 @@ def _session(
     pool.wait_for(min(options.least, options.pool))
     networks = start.networks
     device = next(networks.parameters()).device
-    chosen = PaintOptions(batch_size=options.vae_batch if name == "vae" else options.batch)
+    chosen = PaintOptions(
+        batch_size=options.vae_batch if name == "vae" else options.batch,
+        noise_share=options.noise_share,
+        gains=0.0 if isinstance(pool, MadePool) else GAINS,  # new scenes need no other palettes
+    )
     generator = block_generator(device, options.seed, list(PHASES).index(name), pool.place()["block"], ranks.rank)
     phase = PHASES[name](networks, pool, generator, chosen, autocast=options.bf16)
 

@@ -15,7 +15,7 @@ from hy3dgen.texgen.hunyuanpaint.unet.conditions import Conditions
 from hy3dgen.texgen.views import camera_index
 from training.log import JsonLines
 from training.loop import generator_state, restore_generator
-from training.paint.batches import Prepared, on_white, prepared
+from training.paint.batches import GAINS, Prepared, on_white, prepared
 from training.paint.networks import LAST_STEP, PaintNetworks
 from training.paint.pool import Pool
 
@@ -27,7 +27,8 @@ class PaintOptions:
     """batch_size: scenes a step; kl: weight of the autoencoder's KL; edges: of the error of differences between
     neighbours; latent: of the squared error of latents beside that of pixels; seen, background: of pixels that the
     picture shows, and beside the object, against 1 for unseen ones; floor: squared error that nothing is gained below;
-    noise_share: scenes that start from noise as the plain pipeline does; free_share: without reference and text"""
+    noise_share: scenes that start from noise as the plain pipeline does; free_share: without reference and text;
+    gains: how far colours are varied, see ``batches.varied``"""
 
     batch_size: int = 96
     kl: float = 1e-6
@@ -38,6 +39,7 @@ class PaintOptions:
     floor: float = 2e-3
     noise_share: float = 0.15
     free_share: float = 0.05
+    gains: float = GAINS
 
 
 class PaintPhase(ABC):
@@ -61,7 +63,8 @@ class PaintPhase(ABC):
 
     @torch.no_grad()
     def _next(self) -> Prepared:
-        return prepared(self._pool.take(self.batch_size, self._generator), self._generator)
+        batch = self._pool.take(self.batch_size, self._generator)
+        return prepared(batch, self._generator, gains=self._options.gains)
 
     def _bf16(self, like: Tensor) -> torch.autocast:
         return torch.autocast(like.device.type, torch.bfloat16, enabled=self._autocast)

@@ -16,6 +16,7 @@ from training.paint.export import FOLDER
 
 WIDTHS = ["--vae-widths", "8", "8", "16", "--unet-widths", "16", "16"]
 SIZES = ["--batch", "2", "--vae-batch", "2", "--pool", "4", "--least", "4", "--log-every", "1", "--device", "cpu"]
+SMALL = ["--view-px", "32", "--per-category", "1", "--ahead", "2", "--block", "4"]
 FEW = ["--device", "cpu", "--per-category", "1"]
 
 
@@ -43,6 +44,7 @@ def run(tmp_path_factory, few_shapes) -> Path:
 def test_both_trains_scores_exports_and_draws(run):
     assert [item["finished"] for item in records(run, "end")] == [True, True]
     assert records(run, "evaluation")[-1]["count"] == 2
+    assert [item["part"] for item in records(run, "evaluation") if "part" in item] == ["vae", "paint"]
     assert (run / FOLDER / "unet").is_dir() and (run / "sheet.png").is_file()
 
 
@@ -75,6 +77,9 @@ def test_rates_begin_behind_the_loaded_scenes(run, tmp_path):
     assert main(["rates", "--load", str(run), "--out", str(tmp_path), "--steps", "1", *SIZES, *FEW]) == 0
     assert read_shards(tmp_path)[1]["stream"]["block"] == 8
     assert {item["what"] for item in records(tmp_path, "rates")} >= {"vae", "unet", "first scenes"}
+    made = tmp_path / "made"
+    assert main(["rates", "--out", str(made), "--steps", "1", "--scenes", "device", *SIZES, *WIDTHS, *SMALL]) == 0
+    assert {item["what"] for item in records(made, "rates")} >= {"kernels compiled", "scenes made"}
 
 
 def test_a_piece_ends_within_its_minutes(tmp_path, few_shapes):

@@ -113,6 +113,8 @@ def test_colours_vary_in_picture_and_albedo_alike(pool):
     shown, painted = made.picture[:, :3].mean((2, 3)), made.albedo.mean((1, 3, 4))
     torch.testing.assert_close(shown, painted, atol=0.01, rtol=0)
     assert (painted - colours[..., 0, 0]).abs().mean() > 0.05
+    swapped = varied(plain, torch.Generator().manual_seed(1), gains=0.0).albedo.mean((1, 3, 4))
+    torch.testing.assert_close(swapped.sort(1)[0], colours[..., 0, 0].sort(1)[0])
 
 
 def test_the_autoencoder_learns(pool, networks, tmp_path):
@@ -183,12 +185,26 @@ def test_preparing_has_no_effect_on_what_follows(kind, pool, networks):
 
 def test_scores_and_latent_scale_repeat(pool, networks, tmp_path):
     data, log = unpacked(pool._scenes[:2]), JsonLines(tmp_path / "log.jsonl", show=False)
-    assert score.scored(networks, data) == score.scored(networks, data)
+    figures = score.scored(networks, data)
+    assert figures == score.scored(networks, data)
+    alone = score.coded(networks, data)
+    assert alone == {name: value for name, value in figures.items() if name in alone} and len(alone) == 3
     scales = []
     for _ in range(2):
         AutoencoderPhase(networks, pool, torch.Generator().manual_seed(1), PaintOptions(batch_size=2)).finish(log)
         scales.append(networks.scale)
     assert scales[0] == scales[1]
+
+
+def test_a_wrong_mean_colour_is_told_from_other_errors(pool, networks, monkeypatch):
+    def painted(_: PaintNetworks, item: Prepared, *, from_noise: bool = False) -> torch.Tensor:
+        wave = 0.02 * torch.cos(torch.arange(32.0) * torch.pi)
+        return item.batch.albedo + 0.1 + wave
+
+    monkeypatch.setattr(score, "painted", painted)
+    figures = score.scored(networks, unpacked(pool._scenes[:3]))
+    assert figures["unseen_db"] == pytest.approx(-10 * np.log10(0.1**2 + 0.02**2), abs=0.2)
+    assert figures["level_unseen_db"] == pytest.approx(-10 * np.log10(0.02**2), abs=0.2)
 
 
 def test_a_sheet_paints_its_scenes_once(pool, networks, monkeypatch):
