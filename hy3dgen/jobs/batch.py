@@ -66,18 +66,18 @@ class Outcome:
 class Watcher:
     """Who is told about a batch: ``starts`` before each task with its number from 1, ``ends`` after it.
 
-    skips: told before the first task how many were finished by an earlier batch
     worker: told the process id of every worker that is started, where there are any
     lost: told of a task whose worker was lost, and whether it is tried again
     waits: told now and then while no worker is to be had
+    skips: told before the first task how many were finished by an earlier batch
     """
 
     starts: Callable[[int, int, Task], None] = lambda number, total, task: None
     ends: Callable[[Outcome, Result | None], None] = lambda outcome, result: None
-    skips: Callable[[int], None] = lambda count: None
     worker: Callable[[int], None] = lambda pid: None
     lost: Callable[[Task, bool], None] = lambda task, again: None
     waits: Callable[[], None] = lambda: None
+    skips: Callable[[int], None] = lambda count: None
 
 
 class BatchList:

@@ -68,7 +68,7 @@ def test_a_killed_worker_loses_nothing_and_repeats_nothing(tmp_path: Path, monke
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
 
-    watcher = Watcher(starts, lambda outcome, result: ends.append(outcome), pids.append)
+    watcher = Watcher(starts, lambda outcome, result: ends.append(outcome), worker=pids.append)
     models, outputs = Models(OPTIONS), Outputs(tmp_path / "out", many=True)
     options: dict[str, Any] = {"watcher": watcher, "workers": 2}
     outcomes = ray_batch.run_ray_batch(tasks, models, outputs, Surroundings(), **options)
