@@ -69,7 +69,7 @@ def test_what_the_user_switches_off_is_not_planned() -> None:
 
 def test_lossy_levers_come_only_when_they_are_allowed() -> None:
     def words(**options: Any) -> str:
-        return " ".join(" ".join(s.levers) for s in planned("1.4", model="2mini-turbo", **options).stages)
+        return " ".join(" ".join(s.levers) for s in planned("1.5", model="2mini-turbo", **options).stages)
 
     assert "lossy" not in words()
     assert "lossy" in words(allow_lossy=("flashvdm",)) or "FlashVDM" not in words()
