@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.webdriver.common.keys import Keys
 
 from hy3dgen.cli.gradio_app import PAGE
 from hy3dgen.service.rest.guard import Access
@@ -129,6 +128,8 @@ def test_a_server_whose_worker_cannot_start_says_why(open_page: Opener, tmp_path
 
 def test_nothing_is_sent_twice(open_page: Opener, tmp_path: Path) -> None:
     """Another language in the middle of sending made the button work again."""
+    from selenium.webdriver.common.keys import Keys
+
     with server_of(tmp_path) as client:
         page = open_page(client.base)
         page.open()
