@@ -231,7 +231,7 @@ class VaeSetting:
 
 
 def _vae_settings(work: Work) -> Iterator[VaeSetting]:
-    """Whole batches first, since they are fastest. Strips are for whole pictures, one at a time."""
+    """From whole batches to strips, which are for whole pictures, one at a time."""
     for slicing in (False, True) if work.vae_slicing is None else (work.vae_slicing,):
         for tile in _tiles(work):
             yield VaeSetting(slicing, tile)

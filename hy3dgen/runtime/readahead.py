@@ -61,7 +61,7 @@ class ReadAhead:
         for start, size in asked:
             for first in range(start, start + size, SLICE_BYTES):
                 if self._stopped.is_set() or not _advise(first, min(SLICE_BYTES, start + size - first)):
-                    break
+                    return
 
 
 @contextlib.contextmanager

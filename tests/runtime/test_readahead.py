@@ -98,6 +98,7 @@ def test_a_system_without_such_advice_is_no_error(tmp_path: Path, monkeypatch: p
     network = mapped(tmp_path)
     for answer in (None, lambda address, size, advice: -1):
         monkeypatch.setattr(readahead, "_madvise", lambda answer=answer: answer)
+        assert not readahead._advise(0, 1)
         reading = ReadAhead([network]).start()
         reading.wait()
 

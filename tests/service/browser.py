@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WAIT_S = 240
@@ -32,6 +34,17 @@ def why_no_browser() -> str | None:
 
 def browser_path() -> str | None:
     return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+def browser_marks(timeout_s: int) -> list[pytest.MarkDecorator]:
+    """The ``pytestmark`` of a module that needs a browser."""
+    missing = why_no_browser()
+    return [
+        pytest.mark.slow,
+        pytest.mark.extra,
+        pytest.mark.timeout(timeout_s),
+        pytest.mark.skipif(missing is not None, reason=str(missing)),
+    ]
 
 
 @contextmanager

@@ -15,16 +15,10 @@ import pytest
 from hy3dgen.cli.gradio_app import PAGE
 from hy3dgen.service.rest.guard import Access
 from hy3dgen.service.settings import Limits
-from tests.service.browser import Page, chromium, why_no_browser
+from tests.service.browser import Page, browser_marks, chromium
 from tests.service.conftest import PICTURE, Client, serving, settings_for
 
-WHY_NOT = why_no_browser()
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.extra,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
-]
+pytestmark = browser_marks(300)
 SHOWN = 24  # of the history at once
 
 

@@ -18,16 +18,10 @@ import requests
 import trimesh
 
 from hy3dgen.cli import gradio_app
-from tests.service.browser import ROOT, SMALL, Page, chromium, make_gpu_stand_in, program, why_no_browser
+from tests.service.browser import ROOT, SMALL, Page, browser_marks, chromium, make_gpu_stand_in, program
 from tests.service.conftest import Client, serving, settings_for, until
 
-WHY_NOT = why_no_browser()
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.extra,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
-]
+pytestmark = browser_marks(900)
 MUG = ROOT / "assets" / "examples" / "mug.png"
 
 

@@ -174,7 +174,7 @@ class Light_Shadow_Remover:
         else:
             vae.disable_tiling()
         note_vae_switches(self.config.vae_slicing, self.config.vae_tiling, current())
-        apply_strips(vae, getattr(self.config, "vae_strips", False), current())
+        apply_strips(vae, self.config.vae_strips, current())
 
 
 def recorrect_rgb(src_image: Tensor, target_image: Tensor, alpha_channel: Tensor, scale: float = 0.95) -> Tensor:

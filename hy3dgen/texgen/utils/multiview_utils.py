@@ -172,9 +172,9 @@ class Multiview_Diffusion_Net:
         else:
             vae.disable_tiling()
         note_vae_switches(self.config.vae_slicing, self.config.vae_tiling, record)
-        apply_strips(vae, getattr(self.config, "vae_strips", False), record)
+        apply_strips(vae, self.config.vae_strips, record)
         self.pipeline.split_guidance = self.config.split_guidance
-        self.pipeline.split_feed_forward = by_view = getattr(self.config, "split_feed_forward", False)
+        self.pipeline.split_feed_forward = by_view = self.config.split_feed_forward
         if self.pipeline.is_turbo:
             self.pipeline.turbo_steps = self.config.multiview_inference_steps
         why = "the inner values of one view at a time" if by_view else "all views at once are faster"

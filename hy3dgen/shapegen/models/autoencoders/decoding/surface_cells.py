@@ -52,13 +52,25 @@ def _members(words):
 
 
 @compiled
+def _axes(number, size):
+    """(i, j, k) of a flat index in a grid of size³."""
+    return number // (size * size), number // size % size, number % size
+
+
+@compiled
+def _base_point(cell, resolution):
+    """Flat point index of a cell's lowest corner."""
+    i, j, k = _axes(cell, resolution)
+    return (i * (resolution + 1) + j) * (resolution + 1) + k
+
+
+@compiled
 def corner_points(cells, resolution):
     """The points that are corners of any of the cells."""
     g = resolution + 1
     words = _empty_set(g * g * g)
     for cell in cells:
-        i, j, k = cell // (resolution * resolution), cell // resolution % resolution, cell % resolution
-        base = (i * g + j) * g + k
+        base = _base_point(cell, resolution)
         for x in range(2):
             for y in range(2):
                 for z in range(2):
@@ -72,7 +84,7 @@ def cells_around(points, resolution):
     g = resolution + 1
     words = _empty_set(resolution * resolution * resolution)
     for point in points:
-        i, j, k = point // (g * g), point // g % g, point % g
+        i, j, k = _axes(point, g)
         for x in range(max(i - 1, 0), min(i + 1, resolution)):
             for y in range(max(j - 1, 0), min(j + 1, resolution)):
                 for z in range(max(k - 1, 0), min(k + 1, resolution)):
@@ -85,7 +97,7 @@ def children(cells, coarse, finer):
     """The cells of the finer grid that overlap any of the coarse ones."""
     words = _empty_set(finer * finer * finer)
     for cell in cells:
-        i, j, k = cell // (coarse * coarse), cell // coarse % coarse, cell % coarse
+        i, j, k = _axes(cell, coarse)
         for x in range(i * finer // coarse, -((-(i + 1) * finer) // coarse)):
             for y in range(j * finer // coarse, -((-(j + 1) * finer) // coarse)):
                 for z in range(k * finer // coarse, -((-(k + 1) * finer) // coarse)):
@@ -133,7 +145,7 @@ def possible_cells(grid, cells, reach):
     doubts = np.empty(len(cells), dtype=np.float32)
     count = 0
     for cell in cells:
-        i, j, k = cell // (resolution * resolution), cell // resolution % resolution, cell % resolution
+        i, j, k = _axes(cell, resolution)
         low, high, nearest, doubt = grid[i, j, k], grid[i, j, k], abs(grid[i, j, k]), np.float32(0)
         is_number = True
         for x in range(i, i + 2):
@@ -160,7 +172,8 @@ def signs_by_interpolation(grid, cell_doubt, points, finer):
     size = finer + 1
     signs = np.zeros(size * size * size, dtype=np.uint8)
     for point in points:
-        x, y, z = point // (size * size) * coarse, point // size % size * coarse, point % size * coarse
+        x, y, z = _axes(point, size)
+        x, y, z = x * coarse, y * coarse, z * coarse
         i, j, k = min(x // finer, coarse - 1), min(y // finer, coarse - 1), min(z // finer, coarse - 1)
         u = np.float32((x - i * finer) / finer)
         v = np.float32((y - j * finer) / finer)
@@ -184,8 +197,7 @@ def uncertain_cells(signs, cells, resolution):
     found = np.empty(len(cells), dtype=np.int64)
     count = 0
     for cell in cells:
-        i, j, k = cell // (resolution * resolution), cell // resolution % resolution, cell % resolution
-        base = (i * g + j) * g + k
+        base = _base_point(cell, resolution)
         seen = 0
         for x in range(2):
             for y in range(2):
@@ -207,8 +219,7 @@ def open_cells(values, known, cells, resolution):
     found = np.empty(len(cells), dtype=np.int64)
     count = 0
     for cell in cells:
-        i, j, k = cell // (resolution * resolution), cell // resolution % resolution, cell % resolution
-        base = (i * g + j) * g + k
+        base = _base_point(cell, resolution)
         inside = outside = missing = False
         for x in range(2):
             for y in range(2):
@@ -237,7 +248,8 @@ def answered(values, known, points, finer):
     places = np.full(len(points), -1, dtype=np.int64)
     for n in range(len(points)):
         point = points[n]
-        i, j, k = point // (size * size) * coarse, point // size % size * coarse, point % size * coarse
+        i, j, k = _axes(point, size)
+        i, j, k = i * coarse, j * coarse, k * coarse
         if k % finer == 0 and j % finer == 0 and i % finer == 0:
             i, j, k = i // finer, j // finer, k // finer
             if known[i, j, k]:
