@@ -15,7 +15,6 @@ What is measured: torch's peaks from the run's own report; the device's use as t
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import platform
@@ -23,9 +22,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.sampled import SAMPLE_S, host_memory_mb, sampled_device
 from benchmarks.synthetic import SCALES, write_all
 from hy3dgen.runtime.device import CPU, CUDA
 
@@ -42,7 +41,6 @@ TIERS = ("1.5", "2", "3", "4", "6", "8", "max")
 SCENARIOS = ("a", "b", "c")
 YARDSTICK = "max"
 GPU_STAGES = ("condition", "denoise", "decode", "delight", "maps", "views", "bake")
-SAMPLE_S = 0.05
 LAST_LINES = 40  # of a failed run's messages: enough for its traceback
 # Float tolerance between runs that sum in another order: in the latents' own spread, and in 8-bit steps.
 LATENTS_TOLERANCE, TEXTURE_TOLERANCE = 0.02, 2.0
@@ -273,63 +271,6 @@ def launched(command: Sequence[str], environ: dict[str, str]) -> Outcome:
         said = words.read().strip().splitlines()
     words = "\n".join(said[-LAST_LINES:])
     return Outcome(process.returncode, words, time.monotonic() - started, device.peak_mb, host)
-
-
-@dataclass
-class DeviceUse:
-    """Most device memory in use, in MiB, less what was in use at the start."""
-
-    before_mb: float | None = None
-    peak_mb: float = 0.0
-
-    def add(self, used_mb: float) -> None:
-        """Take one sample."""
-        if self.before_mb is None:
-            self.before_mb = used_mb
-        self.peak_mb = max(self.peak_mb, used_mb - self.before_mb)
-
-
-@contextlib.contextmanager
-def sampled_device() -> Iterator[DeviceUse]:
-    """The driver's count of device memory in use while the block runs; stays 0 without nvidia-smi."""
-    use = DeviceUse()
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        yield use
-        return
-    query = [program, "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", "0"]
-    use.add(float(subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]))
-    sampler = subprocess.Popen(
-        [*query, f"--loop-ms={round(1000 * SAMPLE_S)}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-
-    def read() -> None:
-        assert sampler.stdout is not None
-        for line in sampler.stdout:
-            with contextlib.suppress(ValueError):
-                use.add(float(line))
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    try:
-        yield use
-    finally:
-        sampler.terminate()
-        sampler.wait()
-        reader.join(timeout=2)
-
-
-def host_memory_mb(pid: int) -> dict[str, float]:
-    """A process's resident memory by kind, in MiB: 'anonymous', 'shared' (pinned memory may count here), 'file'
-    (mapped weights, which the system can drop). Empty where /proc does not say."""
-    kinds = {"RssAnon": "anonymous", "RssShmem": "shared", "RssFile": "file", "VmPin": "pinned", "VmLck": "locked"}
-    found: dict[str, float] = {}
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-            name, _, rest = line.partition(":")
-            if name in kinds:
-                found[kinds[name]] = int(rest.split()[0]) / 1024
-    return found
 
 
 def environment(setting: Setting) -> dict[str, str]:

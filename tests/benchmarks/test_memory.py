@@ -14,7 +14,8 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from benchmarks import memory
-from benchmarks.memory import Case, DeviceUse, Outcome, Setting, cases, run_all
+from benchmarks.memory import Case, Outcome, Setting, cases, run_all
+from benchmarks.sampled import DeviceUse, first_card
 
 RUN_KEYS = {
     "model", "vram_gb", "scenario", "completed", "peak_reserved_mb", "peak_device_mb", "gpu_seconds", "held",
@@ -152,3 +153,10 @@ def test_a_real_run_at_tiny_size(tmp_path: Path) -> None:
     assert (run["vram_gb"], run["completed"], run["equal_to_resident"], run["held"]) == ("max", True, True, None)
     names = [stage["name"] for stage in run["stages"]]
     assert {"condition", "denoise", "decode", "delight", "maps", "views", "bake", "fill"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("visible", "card"), [({}, "0"), ({"CUDA_VISIBLE_DEVICES": ""}, "0"), ({"CUDA_VISIBLE_DEVICES": "1, 0"}, "1")]
+)
+def test_the_sampled_card_is_the_one_the_runs_see(visible, card):
+    assert first_card(visible) == card
