@@ -1,4 +1,4 @@
-"""What the texture networks need beside their weights, counted without a GPU: python -m benchmarks.counted [--check]
+"""What networks need beside their weights, counted without a GPU: python -m benchmarks.counted [--check]
 
 Full-size networks run on torch's meta device, where tensors have sizes and no content; every storage made on the way is
 counted until it is freed. A convolution also needs room for its input and output in the layout of the tensor cores
@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.synthetic import unet_config, vae_config
+from benchmarks.synthetic import shape_config, unet_config, vae_config
+from hy3dgen.shapegen.models.autoencoders.model import ShapeVAE
 from hy3dgen.texgen.attention import use_attend
 from hy3dgen.texgen.hunyuanpaint.unet.modules import Conditions, UNet2p5DConditionModel, feed_forward_by_view
 from hy3dgen.texgen.strips import use_strips
@@ -32,6 +33,7 @@ from hy3dgen.texgen.strips import use_strips
 RESULT = Path(__file__).resolve().parent / "results" / "counted.json"
 MIB = 1 << 20
 VIEWS, LATENT, TEXT_TOKENS = 6, 64, 77
+FIELD_POINTS = (1024, 2048, 4096, 8192, 16384)
 META, HALF = torch.device("meta"), torch.float16
 
 
@@ -92,7 +94,20 @@ def counted(call: Callable[[], Any]) -> dict[str, float]:
 
 def rows() -> list[dict[str, Any]]:
     """All counts, in the order of the stages."""
-    return [*_vae_rows(), *_unet_rows()]
+    return [*_field_rows(), *_vae_rows(), *_unet_rows()]
+
+
+def _field_rows() -> list[dict[str, Any]]:
+    """Field values of one shape at so many points at once; keys and values of its latents are there already."""
+    with META:
+        vae = ShapeVAE(**shape_config("full")["vae"]["params"]).to(HALF).requires_grad_(False)
+    prepared = vae.geo_decoder.prepare(torch.empty(1, vae.latent_shape[0], 1024, dtype=HALF, device=META))
+    found = []
+    for count in FIELD_POINTS:
+        points = torch.empty(1, count, 3, dtype=HALF, device=META)
+        counts = counted(lambda p=points: vae.geo_decoder.query(p, prepared, tile_points=p.shape[1]))
+        found.append({"call": "field values", "pictures": 1, "way": f"{count} points"} | counts)
+    return found
 
 
 def _vae_rows() -> list[dict[str, Any]]:

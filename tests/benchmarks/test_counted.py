@@ -58,3 +58,9 @@ def test_a_picture_in_strips_needs_two_large_maps_and_the_plan_allows_for_it() -
         for call, row in (("encode", encode), ("decode", decode)):
             [planned] = [r for r in data[stage][call] if r["levers"].get("vae_strips")]
             assert planned["extra_mb"] >= row["with_conv_mb"] + CUBLAS_MB
+
+
+def test_field_values_keep_nothing_that_the_mlp_does_not_need() -> None:
+    """Per point 20 KiB: the hidden layer of 4 × 1024 before and after its GELU, its input and what it is added to."""
+    for count in counted.FIELD_POINTS:
+        assert ROWS["field values", 1, f"{count} points"]["tensors_mb"] == count * 20 / 1024

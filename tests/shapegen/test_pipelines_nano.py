@@ -57,6 +57,20 @@ def test_the_hierarchical_mesh_is_the_dense_mesh() -> None:
     assert np.abs(np.sort(dense.vertices, axis=0) - np.sort(sparse.vertices, axis=0)).max() < 1e-4
 
 
+def test_the_decoders_tile_does_not_change_the_mesh() -> None:
+    """Memory plans choose it by the room there is; products of other sizes may round differently, no more."""
+    vae = pipe()._raw_vae
+    features = vae(latents() / vae.scale_factor)
+    usual, *others = (
+        vae.latents2mesh(features, octree_resolution=48, num_chunks=1 << 15, tile_points=tile)[0]
+        for tile in (2048, 1024, 8192, 16384)
+    )
+    assert len(usual.mesh_f) > 1000
+    for mesh in others:
+        assert np.array_equal(mesh.mesh_f, usual.mesh_f)
+        assert np.abs(mesh.mesh_v - usual.mesh_v).max() < 1e-5
+
+
 def test_a_field_without_a_surface_gives_none() -> None:
     """D: the list may hold None; whoever asked decides what to say."""
     assert pipe()._export(latents(), octree_resolution=16, mc_level=50.0) == [None]

@@ -71,6 +71,14 @@ def test_slices_do_not_change_the_grid(chunk: int, geo_decoder: Any) -> None:
         torch.testing.assert_close(sliced, whole, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("tile", [37, 500, 10**6])
+@pytest.mark.parametrize("decoder", DECODERS[:3], ids=lambda d: f"{type(d).__name__}-{getattr(d, 'band', '')}")
+def test_tiles_change_roundings_only(decoder: Any, tile: int, geo_decoder: Any) -> None:
+    usual = decoder(features(), geo_decoder, **SIZES)
+    tiled = decoder(features(), geo_decoder, tile_points=tile, **SIZES)
+    torch.testing.assert_close(tiled, usual, rtol=0, atol=1e-5, equal_nan=True)
+
+
 def test_a_decoder_with_forward_only_works_everywhere() -> None:
     """A geometry decoder of another package has no prepare and query."""
 
@@ -201,6 +209,7 @@ def test_refine_is_double_and_dilate() -> None:
         ({"octree_resolution": 8, "bounds": [0, 0, 0, 1, 1, 0]}, "empty box"),
         ({"octree_resolution": 8, "bounds": "big"}, "bounds"),
         ({"octree_resolution": 8, "num_chunks": 0}, "num_chunks"),
+        ({"octree_resolution": 8, "tile_points": 0}, "tile_points"),
     ],
 )
 def test_refusals(options: dict[str, Any], words: str, geo_decoder: Any) -> None:

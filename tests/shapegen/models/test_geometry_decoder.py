@@ -33,12 +33,13 @@ def test_tiles_whole_and_forward_agree(options: dict[str, object], monkeypatch: 
     monkeypatch.setattr(geometry_decoder, "TILE_VALUES", 1)
     tiles = []
     monkeypatch.setattr(
-        network,
-        "decode_embeddings",
-        lambda e, p: tiles.append(e.shape[1]) or type(network).decode_embeddings(network, e, p),
+        network, "embed", lambda p, dtype: tiles.append(p.shape[1]) or type(network).embed(network, p, dtype)
     )
     torch.testing.assert_close(network.query(points, prepared), expected, rtol=1e-5, atol=1e-6)
     assert tiles == [64, 64, 64, 64, 44]
+    tiles.clear()
+    torch.testing.assert_close(network.query(points, prepared, tile_points=200), expected, rtol=1e-5, atol=1e-6)
+    assert tiles == [100, 100, 100]
     with fast_linears(network):
         torch.testing.assert_close(network.query(points, network.prepare(latents)), expected, rtol=1e-5, atol=5e-6)
 
@@ -114,3 +115,4 @@ def test_points_on_a_gpu_are_taken_in_small_tiles() -> None:
     wide = build_without_memory(lambda: decoder(num_latents=3072, width=1024, heads=16))
     assert wide._tile(torch.empty(1, 8000, 3, device="meta")) == 2048
     assert wide._tile(torch.empty(2, 8000, 3, device="meta")) == 1024
+    assert wide._tile(torch.empty(1, 8000, 3, device="meta"), 16384) == 16384

@@ -179,8 +179,8 @@ class ResidualCrossAttentionBlock(nn.Module):
     def query(self, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """x: (B, n, width); key, value from ``project_data``. Returns (B, n, width)."""
         attention = self.attn.attention
-        found = attention.attend(attention.split_queries(self.attn.c_q(self.ln_1(x))), key, value)
-        x = x + self.attn.c_proj(found)
+        # Nothing that is done with has a name any more when the MLP needs its room.
+        x = x + self.attn.c_proj(attention.attend(attention.split_queries(self.attn.c_q(self.ln_1(x))), key, value))
         return x + self.mlp(self.ln_3(x))
 
     def forward(self, x: Tensor, data: Tensor) -> Tensor:

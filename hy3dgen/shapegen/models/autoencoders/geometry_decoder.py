@@ -19,7 +19,8 @@ from hy3dgen.shapegen.models.autoencoders.blocks import FourierEmbedder, Process
 # second-level cache each): 110 k points a second in tiles of 1024, 77 k in one piece of 16384.
 TILE_VALUES = 1 << 20
 # The same on a GPU, for its memory's sake: 16 MiB in float16, 2048 points of the published decoder. With twice as much
-# a decode took 186 MiB beside the weights on an H100, 66 of them cuBLAS's own; it is to stay under 150.
+# a decode took 186 MiB beside the weights on an H100, 66 of them cuBLAS's own; it is to stay under 150 where nobody
+# says that there is room for more (``tile_points``, which memory plans set).
 DEVICE_TILE_VALUES = 1 << 23
 
 
@@ -97,25 +98,31 @@ class CrossAttentionDecoder(nn.Module):
             latents = self.latents_proj(latents)
         return PreparedLatents(*self.cross_attn_decoder.project_data(latents))
 
-    def query(self, points: Tensor, prepared: PreparedLatents) -> Tensor:
+    def query(self, points: Tensor, prepared: PreparedLatents, *, tile_points: int | None = None) -> Tensor:
         """points: (B, P, 3) in the box's units, any float dtype (the angles are computed in it).
 
-        Returns (B, P, out_channels) in the latents' dtype. Any number of points is a good number: they are
-        taken in tiles that stay in the cache (or small, on a GPU), unless the attention processor has to see them all.
+        tile_points: how many to take at once, over the whole batch; None for tiles that stay in a CPU's cache, or
+        small on a GPU. Larger ones keep a GPU busier and need more of its memory.
+        Returns (B, P, out_channels) in the latents' dtype. Any number of points is a good number: they are taken in
+        tiles, unless the attention processor has to see them all.
         """
-        tile = self._tile(points)
+        tile = self._tile(points, tile_points)
         if points.shape[1] <= tile:
-            return self.decode_embeddings(self.embed(points, prepared.dtype), prepared)
-        parts = [
-            self.decode_embeddings(self.embed(part, prepared.dtype), prepared) for part in points.split(tile, dim=1)
-        ]
-        return torch.cat(parts, dim=1)
+            return self._at_once(points, prepared)
+        return torch.cat([self._at_once(part, prepared) for part in points.split(tile, dim=1)], dim=1)
 
-    def _tile(self, points: Tensor) -> int:
-        """How many points of each item to take at once."""
+    def _at_once(self, points: Tensor, prepared: PreparedLatents) -> Tensor:
+        """``query`` in one piece. The embeddings have no name here, so that they are gone when the MLP needs room."""
+        x = self.cross_attn_decoder.query(self.embed(points, prepared.dtype), prepared.key, prepared.value)
+        return self._output(x)
+
+    def _tile(self, points: Tensor, asked: int | None = None) -> int:
+        """How many points of each item to take at once. asked: over the whole batch."""
         batch, count = points.shape[:2]
         if type(self.cross_attn_decoder.attn.attention.attn_processor) is not CrossAttentionProcessor:
             return max(count, 1)
+        if asked is not None:
+            return max(asked // max(batch, 1), 1)
         hidden = self.cross_attn_decoder.mlp.c_fc.out_features
         values = TILE_VALUES if points.is_cpu else DEVICE_TILE_VALUES
         return max(values // (hidden * max(batch, 1)), 64)
@@ -126,7 +133,9 @@ class CrossAttentionDecoder(nn.Module):
 
     def decode_embeddings(self, embeddings: Tensor, prepared: PreparedLatents) -> Tensor:
         """embeddings: (B, P, width') from ``embed``. Returns (B, P, out_channels)."""
-        x = self.cross_attn_decoder.query(embeddings, prepared.key, prepared.value)
+        return self._output(self.cross_attn_decoder.query(embeddings, prepared.key, prepared.value))
+
+    def _output(self, x: Tensor) -> Tensor:
         return self.output_proj(self.ln_post(x) if self.enable_ln_post else x)
 
     def forward(

@@ -13,6 +13,7 @@ from hy3dgen.shapegen.models.autoencoders.decoding.lattice import (
     box_of,
     checked_chunk,
     checked_resolution,
+    checked_tile,
 )
 
 
@@ -26,13 +27,17 @@ class VanillaVolumeDecoder:
         bounds: Bounds = 1.01,
         num_chunks: int = 10000,
         octree_resolution: int | None = None,
+        *,
+        tile_points: int | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """latents: (B, N, width) features. Returns (B, g, g, g) float32 on the host, g = octree_resolution + 1.
 
-        bounds: b for [-b, b]³, or six numbers; num_chunks: points per network call. Other keywords of
-        ``latents2mesh`` are taken and have no effect here. Raises UsageError for an unusable value.
+        bounds: b for [-b, b]³, or six numbers; num_chunks: points per network call; tile_points: how many of them the
+        network takes at once, None for its own choice. Other keywords of ``latents2mesh`` are taken and have no effect
+        here. Raises UsageError for an unusable value.
         """
         lattice = Lattice(*box_of(bounds), checked_resolution(octree_resolution))
-        values = values_at(Field(geo_decoder, latents), lattice, None, checked_chunk(num_chunks))
+        field = Field(geo_decoder, latents, checked_tile(tile_points))
+        values = values_at(field, lattice, None, checked_chunk(num_chunks))
         return values.view(-1, lattice.size, lattice.size, lattice.size)

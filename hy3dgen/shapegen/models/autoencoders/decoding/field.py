@@ -22,11 +22,14 @@ class Field:
     """The values of a batch of shapes at any point.
 
     geo_decoder: has ``prepare(latents)`` and ``query(points, prepared)``, or is only callable as
-    ``geo_decoder(queries=, latents=)``; latents: (B, N, width), the features that ShapeVAE.forward returns.
+    ``geo_decoder(queries=, latents=)``; latents: (B, N, width), the features that ShapeVAE.forward returns;
+    tile_points: for ``query``, None for its own choice.
     """
 
-    def __init__(self, geo_decoder: Any, latents: Tensor) -> None:
+    def __init__(self, geo_decoder: Any, latents: Tensor, tile_points: int | None = None) -> None:
         self.geo_decoder, self.latents = geo_decoder, latents
+        # Decoders of other packages need not know tiles.
+        self._tiles = {} if tile_points is None else {"tile_points": tile_points}
         self.prepared = geo_decoder.prepare(latents) if hasattr(geo_decoder, "prepare") else None
 
     @property
@@ -50,7 +53,7 @@ class Field:
         widen = count != self.batch
         if self.prepared is not None:
             prepared = self.prepared.expand(count) if widen else self.prepared
-            return self.geo_decoder.query(points, prepared)[..., 0]
+            return self.geo_decoder.query(points, prepared, **self._tiles)[..., 0]
         latents = self.latents.expand(count, -1, -1) if widen else self.latents
         return self.geo_decoder(queries=points, latents=latents)[..., 0]
 

@@ -16,6 +16,7 @@ from hy3dgen.shapegen.models.autoencoders.decoding.lattice import (
     box_of,
     checked_chunk,
     checked_resolution,
+    checked_tile,
     ladder_of,
 )
 from hy3dgen.shapegen.models.autoencoders.decoding.lean import lean_walk
@@ -48,19 +49,24 @@ class HierarchicalVolumeDecoding:
         mc_level: float = 0.0,
         octree_resolution: int | None = None,
         min_resolution: int = 63,
+        *,
+        tile_points: int | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """latents: (B, N, width) features. Returns (B, g, g, g) float32 on the host, g = octree_resolution + 1.
 
         min_resolution: the coarsest grid is at least this fine (lean: only while a coarser one cannot be trusted).
+        num_chunks: points per network call; tile_points: how many of them the network takes at once, None for its own
+        choice.
         A shape without a surface gives NaN everywhere beyond the first level. Raises UsageError for an unusable value.
         """
         low, high = box_of(bounds)
         resolution, chunk = checked_resolution(octree_resolution), checked_chunk(num_chunks)
+        tile = checked_tile(tile_points)
         walk = lean_walk if self.band == "lean" else reference_walk
         grids = []
         for item in latents.split(1):
-            field = Field(geo_decoder, item)
+            field = Field(geo_decoder, item, tile)
 
             def evaluate(level_resolution: int, flat: Tensor | None, field: Field = field) -> Tensor:
                 return values_at(field, Lattice(low, high, level_resolution), flat, chunk)[0]

@@ -52,6 +52,13 @@ def checked_chunk(num_chunks: int) -> int:
     return int(num_chunks)
 
 
+def checked_tile(tile_points: int | None) -> int | None:
+    """Raises UsageError unless this is None or a positive number of points."""
+    if tile_points is not None and tile_points < 1:
+        raise UsageError(f"tile_points is {tile_points}; expected the number of points at once, such as 2048, or None")
+    return None if tile_points is None else int(tile_points)
+
+
 def ladder_of(resolution: int, min_resolution: int = 63) -> list[int]:
     """Ascending resolutions that end at ``resolution``: halved while at least ``min_resolution`` is left."""
     ladder = [resolution]
