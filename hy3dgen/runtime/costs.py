@@ -126,23 +126,24 @@ def _denoise(work: Work, shape: ShapeWork) -> StageCost:
 
 def _decode(work: Work, shape: ShapeWork) -> StageCost:
     data = activation_data()["decode"]
-    chunks = data["chunks"]
+    cubes = (shape.octree_resolution / data["resolution"]) ** 3
     names = [shape.decoder]
     if "flashvdm" in work.lossy and shape.decoder != "flashvdm":
         names.append("flashvdm")
     variants = []
     for name in names:
-        row = data["rows"][name]
-        cubes = (shape.octree_resolution / row["resolution"]) ** 3
-        for halvings, chunk in enumerate(chunks):
-            tile = row.get("tile_points", chunks[0])  # no larger chunk needs more than this many points do
-            share = min(chunk, tile) / min(chunks[0], tile)
-            extra_mb = max(row["extra_mb_at_8000"] * share, data["transformer_extra_mb"])
-            ms = data["transformer_ms"] + row["ms"] * cubes * data["chunk_ms_factor"] ** halvings
-            phase = _phase(work, "vae", shape.sizes["vae"], {"extra_mb": extra_mb, "ms": ms})
-            levers: tuple[str, ...] = (f"field points in chunks of {chunk}",) if halvings else ()
+        for row in data["rows"][name]:
+            extra_mb = max(row["extra_mb"], data["transformer_extra_mb"])
+            cost = {"extra_mb": extra_mb, "ms": data["transformer_ms"] + row["ms"] * cubes}
+            tile, size = row.get("tile_points"), shape.sizes["vae"]
+            if tile is not None and tile > data["streamed_tile_points"]:
+                size = NetworkSize(size.weight_bytes, 0, size.weight_bytes)  # not in blocks: see streamed_tile_source
+            # The decoder takes tiles of any chunk, so a chunk is as long as is good for the rest of the walk.
+            chunk = data["tiled_chunk"] if tile is not None else row["chunk"]
+            levers: tuple[str, ...] = (f"{tile or chunk} field points at a time",)
             levers += ("FlashVDM decoder (lossy)",) if name != shape.decoder else ()
-            variants.append(Variant((phase,), chunk=chunk, levers=levers))
+            phase = _phase(work, "vae", size, cost)
+            variants.append(Variant((phase,), chunk=chunk, tile_points=tile, levers=levers))
     return StageCost("decode", tuple(variants))
 
 

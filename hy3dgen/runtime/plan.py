@@ -104,6 +104,7 @@ class Variant:
     phases: tuple[Phase, ...]
     cfg_split: bool = False
     chunk: int | None = None
+    tile_points: int | None = None
     vae_slicing: bool | None = None
     vae_tiling: int | None = None
     vae_strips: bool = False
@@ -125,7 +126,8 @@ class StagePlan:
     """What one stage is to do.
 
     networks: (name, placement) of every network it uses; cfg_split: halves of guidance one after the other;
-    chunk: field points at a time; vae_slicing: one picture at a time; vae_tiling: tile in pixels (lossy);
+    chunk: field points in a call of the decoder; tile_points: how many of them at once, None for its own choice;
+    vae_slicing: one picture at a time; vae_tiling: tile in pixels (lossy);
     vae_strips: each picture in strips (exact); split_feed_forward: of one view at a time;
     on_host: drawn or baked by the CPU; attention: back end's name; levers: in words, for people
     """
@@ -134,6 +136,7 @@ class StagePlan:
     networks: tuple[tuple[str, Placement], ...]
     cfg_split: bool
     chunk: int | None
+    tile_points: int | None
     vae_slicing: bool | None
     vae_tiling: int | None
     vae_strips: bool
@@ -305,6 +308,7 @@ def _stage_plan(
         networks,
         variant.cfg_split,
         variant.chunk,
+        variant.tile_points,
         variant.vae_slicing,
         variant.vae_tiling,
         variant.vae_strips,

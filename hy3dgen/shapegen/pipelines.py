@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from hy3dgen.errors import UsageError
 from hy3dgen.runtime.graphs import replayed
-from hy3dgen.runtime.stages import CancelEvent, cancelling, stage
+from hy3dgen.runtime.stages import CancelEvent, cancelling, current, stage
 from hy3dgen.shapegen import inputs, sampling
 from hy3dgen.shapegen.finite import first_finite
 from hy3dgen.shapegen.loading import instantiate
@@ -163,11 +163,13 @@ class Hunyuan3DDiTPipeline(ShapePipeline):
         return mesh
 
     def _chunked(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The decoding options with the plan's number of points at a time, where a plan says one."""
+        """The decoding options with the plan's numbers of points at a time, where a plan says them."""
         planned = self._engine.stage_plan("decode") if self._engine is not None else None
         if planned is None or planned.chunk is None:
             return options
-        return {**options, "num_chunks": planned.chunk}
+        if planned.tile_points is not None:
+            current().figures["tile_points"] = planned.tile_points
+        return {**options, "num_chunks": planned.chunk, "tile_points": planned.tile_points}
 
     def _decode(self, latents: Tensor, dtype: torch.dtype, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """(features to check, grid). The grid is not checked: NaN is how decoders mark what they left out."""

@@ -75,9 +75,13 @@ def test_the_plan_sets_guidance_and_chunks(monkeypatch: pytest.MonkeyPatch) -> N
         "__call__",
         lambda self, latents, geo_decoder, **options: seen.update(options) or torch.zeros(1, 17, 17, 17),
     )
-    pipeline(image=toys.picture(), num_inference_steps=1, seed=1, octree_resolution=16)
+    with recording() as run:
+        pipeline(image=toys.picture(), num_inference_steps=1, seed=1, octree_resolution=16)
     assert pipeline.cfg_split is True
     assert seen["num_chunks"] == 1234
+    assert seen["tile_points"] == 16384
+    [record] = [record for record in run.stages if record.name == "decode"]
+    assert record.figures["tile_points"] == 16384
 
 
 def test_a_stage_out_of_memory_goes_on_leaner_and_the_others_are_not_repeated(
