@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hy3dgen.runtime.device import CUDA
+from hy3dgen.runtime.device import CUDA, synchronize
 from hy3dgen.runtime.offload import Streaming, streams_of
 from hy3dgen.runtime.stages import current
 from hy3dgen.runtime.visits import Visit
@@ -68,9 +68,10 @@ class Replayed:
 
     def close(self) -> None:
         """Give the recording's memory back."""
+        if self._graph is not None:
+            synchronize(self._inputs[0].device)  # the host is several replays ahead: this is their time
         self._mark("replays_s")
         if self._graph is not None:
-            torch.cuda.synchronize(self._inputs[0].device)
             self._graph.reset()
         self._graph, self._inputs, self._output = None, (), None
         self._mark("close_s")
