@@ -32,16 +32,28 @@ def test_tiles_whole_and_forward_agree(options: dict[str, object], monkeypatch: 
     torch.testing.assert_close(network.query(points, prepared), expected, rtol=1e-5, atol=1e-6)
     monkeypatch.setattr(geometry_decoder, "TILE_VALUES", 1)
     tiles = []
-    monkeypatch.setattr(
-        network, "embed", lambda p, dtype: tiles.append(p.shape[1]) or type(network).embed(network, p, dtype)
-    )
+    network.query_proj.register_forward_pre_hook(lambda _, given: tiles.append(given[0].shape[1]))
     torch.testing.assert_close(network.query(points, prepared), expected, rtol=1e-5, atol=1e-6)
     assert tiles == [64, 64, 64, 64, 44]
     tiles.clear()
     torch.testing.assert_close(network.query(points, prepared, tile_points=200), expected, rtol=1e-5, atol=1e-6)
     assert tiles == [100, 100, 100]
+    tiles.clear()
+    many = network.query(points.repeat(1, 20, 1), prepared)
+    torch.testing.assert_close(many, expected.repeat(1, 20, 1), rtol=1e-5, atol=1e-6)
+    assert sum(tiles) == 6000 and max(tiles) == 64
     with fast_linears(network):
         torch.testing.assert_close(network.query(points, network.prepare(latents)), expected, rtol=1e-5, atol=5e-6)
+
+
+@torch.inference_mode()
+def test_points_are_embedded_for_several_tiles_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = decoder()
+    monkeypatch.setattr(geometry_decoder, "TILE_VALUES", 1)
+    embedded = []
+    network.fourier_embedder.register_forward_pre_hook(lambda _, given: embedded.append(given[0].shape[1]))
+    network.query(torch.rand(1, 1000, 3), network.prepare(torch.randn(1, 12, 64)))
+    assert embedded == [8 * 64, 1000 - 8 * 64]
 
 
 @torch.inference_mode()

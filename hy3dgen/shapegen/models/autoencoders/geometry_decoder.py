@@ -22,6 +22,9 @@ TILE_VALUES = 1 << 20
 # a decode took 186 MiB beside the weights on an H100, 66 of them cuBLAS's own; it is to stay under 150 where nobody
 # says that there is room for more (``tile_points``, which memory plans set).
 DEVICE_TILE_VALUES = 1 << 23
+# The Fourier embedding, 102 bytes a point in float16, is made for so many tiles at a time: it is four of the nineteen
+# kernels of a tile, and small tiles are bound by how fast kernels can be asked for.
+WAVES_OF_TILES = 8
 
 
 @dataclass(frozen=True)
@@ -107,13 +110,18 @@ class CrossAttentionDecoder(nn.Module):
         tiles, unless the attention processor has to see them all.
         """
         tile = self._tile(points, tile_points)
-        if points.shape[1] <= tile:
-            return self._at_once(points, prepared)
-        return torch.cat([self._at_once(part, prepared) for part in points.split(tile, dim=1)], dim=1)
+        parts: list[Tensor] = []
+        for group in points.split(WAVES_OF_TILES * tile, dim=1):
+            waves = self.fourier_embedder(group).to(prepared.dtype)
+            parts += [self._at_once(part, prepared) for part in waves.split(tile, dim=1)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def _at_once(self, points: Tensor, prepared: PreparedLatents) -> Tensor:
-        """``query`` in one piece. The embeddings have no name here, so that they are gone when the MLP needs room."""
-        x = self.cross_attn_decoder.query(self.embed(points, prepared.dtype), prepared.key, prepared.value)
+    def _at_once(self, waves: Tensor, prepared: PreparedLatents) -> Tensor:
+        """waves: (B, P, out_dim) of the Fourier embedder. Returns (B, P, out_channels).
+
+        The embeddings have no name here, so that they are gone when the MLP needs room.
+        """
+        x = self.cross_attn_decoder.query(self.query_proj(waves), prepared.key, prepared.value)
         return self._output(x)
 
     def _tile(self, points: Tensor, asked: int | None = None) -> int:
