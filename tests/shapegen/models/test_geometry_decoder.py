@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hy3dgen.errors import UsageError
+from hy3dgen.runtime.costs import activation_data
 from hy3dgen.runtime.linear import fast_linears
 from hy3dgen.shapegen.models.autoencoders import geometry_decoder
 from hy3dgen.shapegen.models.autoencoders.attention_blocks import CrossAttentionDecoder, FourierEmbedder
@@ -11,6 +12,7 @@ from hy3dgen.shapegen.models.autoencoders.attention_processors import (
     CrossAttentionProcessor,
     FlashVDMCrossAttentionProcessor,
 )
+from hy3dgen.shapegen.models.autoencoders.volume_decoders import VanillaVolumeDecoder
 from hy3dgen.weights.load import build_without_memory
 
 
@@ -128,3 +130,25 @@ def test_points_on_a_gpu_are_taken_in_small_tiles() -> None:
     assert wide._tile(torch.empty(1, 8000, 3, device="meta")) == 2048
     assert wide._tile(torch.empty(2, 8000, 3, device="meta")) == 1024
     assert wide._tile(torch.empty(1, 8000, 3, device="meta"), 16384) == 16384
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@torch.inference_mode()
+def test_tiles_take_no_more_than_plans_allow_for_and_change_roundings_only() -> None:
+    """The published size in float16; what cuBLAS keeps counts, if nothing has used it before."""
+    with torch.device("cuda"):
+        network = decoder(num_latents=3072, width=1024, heads=16).half()
+        latents = torch.randn(1, 3072, 1024).half()
+    rows = {row["tile_points"]: row["extra_mb"] for row in activation_data()["decode"]["rows"]["hierarchical"]}
+    grids = []
+    for tile, allowed_mb in sorted(rows.items()):
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        grids.append(
+            VanillaVolumeDecoder()(latents, network, octree_resolution=63, num_chunks=1 << 16, tile_points=tile)
+        )
+        assert torch.cuda.max_memory_allocated() - held <= allowed_mb << 20
+    for grid in grids[1:]:
+        torch.testing.assert_close(grid, grids[0], rtol=0, atol=1e-2)
