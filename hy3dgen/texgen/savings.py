@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from hy3dgen.errors import UsageError
+from hy3dgen.runtime.attention import ready_kernels, use_backend
 from hy3dgen.runtime.device import MPS
 from hy3dgen.runtime.stages import StageRecord
 from hy3dgen.texgen.strips import drop_strips, use_strips
@@ -46,6 +49,13 @@ def attention_backend(slicing: bool | None, device: torch.device, record: StageR
         apply, why = slicing, "asked for"
     record.decide("attention slicing", apply, why)
     return "sliced" if apply else None
+
+
+@contextlib.contextmanager
+def attention_of_unets(slicing: bool | None, device: torch.device, record: StageRecord) -> Iterator[None]:
+    """What a stage of UNets does all its attention with; slicing and record as for ``attention_backend``."""
+    with use_backend(attention_backend(slicing, device, record)), ready_kernels():
+        yield
 
 
 def note_vae_switches(slicing: bool, tile_px: int | None, record: StageRecord) -> None:

@@ -115,6 +115,15 @@ def test_flash_and_sage_are_called_as_they_want(monkeypatch):
     assert calls == ["flash", "sage"]
 
 
+def test_ready_kernels_give_the_same_and_leave_the_choice_as_it_was():
+    q, k, v = draw((1, 2, 9, 8), 5)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    with attention.ready_kernels():
+        assert not torch.backends.cuda.cudnn_sdp_enabled() and torch.backends.cuda.flash_sdp_enabled()
+        torch.testing.assert_close(attention.attend(q, k, v), plain(q, k, v), atol=1e-5, rtol=1e-5)
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before
+
+
 def test_auto_is_sdpa_on_the_cpu(monkeypatch):
     monkeypatch.delenv(door.ENVIRONMENT, raising=False)
     assert attention.resolve_backend(None, CPU) == "sdpa"

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.backends.cuda import cudnn_sdp_enabled
 
 from hy3dgen.errors import NumericalError, UsageError
 from hy3dgen.runtime.stages import recording, stage
@@ -250,6 +251,15 @@ def test_attention_slicing_is_honest() -> None:
         assert attention_backend(None, torch.device("mps"), record) == "sliced"
         assert attention_backend(True, torch.device("cpu"), record) == "sliced"
         assert len(record.decisions) == 1 and record.decisions[0].applied
+
+
+def test_unets_do_without_attention_that_is_planned_for_each_shape(checkpoint: Path) -> None:
+    seen: list[bool] = []
+    paint = painter(checkpoint, steps=1)
+    paint.pipeline.unet.unet.conv_in.register_forward_pre_hook(lambda *_: seen.append(cudnn_sdp_enabled()))
+    before = cudnn_sdp_enabled()
+    paint([PICTURE], MAPS, [12, 15])
+    assert seen == [False] and cudnn_sdp_enabled() == before
 
 
 def test_maps_and_cameras_must_fit(checkpoint: Path) -> None:

@@ -5,5 +5,6 @@ block of code, else the environment variable ``ATTN_BACKEND``, else 'auto'.
 """
 
 from hy3dgen.runtime.attention.door import BACKENDS, attend, availability, resolve_backend, use_backend
+from hy3dgen.runtime.attention.sdpa import ready_kernels
 
-__all__ = ["BACKENDS", "attend", "availability", "resolve_backend", "use_backend"]
+__all__ = ["BACKENDS", "attend", "availability", "ready_kernels", "resolve_backend", "use_backend"]

@@ -20,14 +20,13 @@ from torch import Tensor
 
 from hy3dgen.errors import ImageError, NumericalError
 from hy3dgen.images.load import open_picture
-from hy3dgen.runtime.attention import use_backend
 from hy3dgen.runtime.device import pick_device, pick_dtype
 from hy3dgen.runtime.seeds import generator as seeded
 from hy3dgen.runtime.stages import current, ensure_finite, steps
 from hy3dgen.texgen.attention import use_attend
 from hy3dgen.texgen.loading import empty_prompt, load_scheduler, load_unet, load_vae
 from hy3dgen.texgen.residency import OnDemand
-from hy3dgen.texgen.savings import apply_strips, attention_backend, dtypes_to_try, note_vae_switches, set_tile_size
+from hy3dgen.texgen.savings import apply_strips, attention_of_unets, dtypes_to_try, note_vae_switches, set_tile_size
 
 SEED = 42
 SIZE_PX = 512
@@ -137,7 +136,7 @@ class Light_Shadow_Remover:
         self._apply_memory_switches()
         attempts = dtypes_to_try(asked)
         try:
-            with use_backend(attention_backend(self.config.attention_slicing, self.device, record)):
+            with attention_of_unets(self.config.attention_slicing, self.device, record):
                 for attempt in attempts:
                     residency.dtype = attempt
                     try:

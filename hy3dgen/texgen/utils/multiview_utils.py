@@ -15,14 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from hy3dgen.errors import NumericalError, UsageError
-from hy3dgen.runtime.attention import use_backend
 from hy3dgen.runtime.device import pick_device, pick_dtype
 from hy3dgen.runtime.stages import StageRecord, current
 from hy3dgen.texgen.guess import first_guess
 from hy3dgen.texgen.hunyuanpaint.pipeline import HunyuanPaintPipeline
 from hy3dgen.texgen.loading import load_paint_unet, load_scheduler, load_vae
 from hy3dgen.texgen.residency import OnDemand
-from hy3dgen.texgen.savings import apply_strips, attention_backend, dtypes_to_try, note_vae_switches, set_tile_size
+from hy3dgen.texgen.savings import apply_strips, attention_of_unets, dtypes_to_try, note_vae_switches, set_tile_size
 from hy3dgen.texgen.views import camera_index, flattened, resized
 
 VIEW_SIZE_PX = 512
@@ -105,7 +104,7 @@ class Multiview_Diffusion_Net:
 
         self._apply_memory_switches()
         record = current()
-        with use_backend(attention_backend(self.config.attention_slicing, self.device, record)):
+        with attention_of_unets(self.config.attention_slicing, self.device, record):
             return self._guarded(paint, record)
 
     def _guess(self, pictures: Sequence[Image.Image], maps: Sequence[Image.Image], cameras: list[int]) -> Tensor | None:
