@@ -324,8 +324,7 @@ class Hunyuan3DDiTFlowMatchingPipeline(Hunyuan3DDiTPipeline):
             def velocity(model: nn.Module, dtype: torch.dtype) -> sampling.Velocity:
                 guidance = torch.full((batch,), guidance_scale, device=self.device, dtype=dtype) if distilled else None
                 contexts = sampling.cast(condition, dtype) if dtype != self.dtype else condition
-                prepare = getattr(model, "prepare_condition", None)  # what stays the same over all steps
-                prepared = contexts if prepare is None else prepare(contexts)
+                prepared = sampling.prepared(model, contexts, guided=guide)
 
                 def network(points: Tensor, time: Tensor, contexts: Any) -> Tensor:
                     return model(points, time, contexts, guidance=guidance)

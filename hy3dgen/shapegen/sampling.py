@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from hy3dgen.errors import UsageError
-from hy3dgen.runtime.stages import steps
+from hy3dgen.runtime.stages import current, steps
+from hy3dgen.shapegen.models.denoisers.halves import Halves
 
+ONE_TOKEN = "one token for no picture"  # a technique in reports
 Velocity = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[int, Tensor, Any], None]
 
@@ -86,7 +88,8 @@ def guided(
 ) -> Velocity:
     """Classifier-free guidance around a network: v = v_without + scale · (v_with - v_without).
 
-    network: called with (latents, time, condition). condition: nested tensors whose batch is [with ; without].
+    network: called with (latents, time, condition). condition: nested tensors whose batch is [with ; without], or
+    pairs of both (``Halves``).
     split: evaluate the two halves one after the other, for half of the activations' memory.
     """
     if split:
@@ -104,6 +107,25 @@ def guided(
         return free + scale * (conditioned - free)
 
     return together
+
+
+def prepared(network: Any, condition: Any, *, guided: bool) -> Any:
+    """What of a condition stays the same over all steps, worked out once where the denoiser knows how.
+
+    guided: its batch is [with ; without] the picture; the stage's record then says whether the tokens without it are
+    all alike, so that the denoiser carries one of them.
+    """
+    if guided:
+        shorten = getattr(network, "prepare_guided", None)
+        short = None if shorten is None else shorten(condition)
+        why = "the tokens for 'no picture' are all alike (exact)" if short is not None else "this model's are not alike"
+        if shorten is None:
+            why = "this denoiser takes them as they are"
+        current().decide(ONE_TOKEN, short is not None, why)
+        if short is not None:
+            return short
+    prepare = getattr(network, "prepare_condition", None)
+    return condition if prepare is None else prepare(condition)
 
 
 def unguided(network: Callable[[Tensor, Tensor, Any], Tensor], condition: Any) -> Velocity:
@@ -148,7 +170,9 @@ def is_last_step_idle(scheduler: Any) -> bool:
 
 
 def _part(condition: Any, index: int, parts: int) -> Any:
-    """One of the equal parts of the batch of every tensor in a nested mapping."""
+    """One of the equal parts of the batch of every tensor in a nested mapping, or one of a pair."""
+    if isinstance(condition, Halves):
+        return (condition.picture, condition.nothing)[index]
     if isinstance(condition, Tensor):
         return condition.chunk(parts)[index]
     if isinstance(condition, Mapping):

@@ -6,9 +6,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 import trimesh
+from scipy.spatial import cKDTree
 from torch import Tensor
 
+from hy3dgen.shapegen.models.denoisers.hunyuan3ddit import Hunyuan3DDiT
 from hy3dgen.shapegen.pipelines import Hunyuan3DDiTFlowMatchingPipeline
 from tests.shapegen import toys
 
@@ -69,6 +72,16 @@ def test_the_decoders_tile_does_not_change_the_mesh() -> None:
     for mesh in others:
         assert np.array_equal(mesh.mesh_f, usual.mesh_f)
         assert np.abs(mesh.mesh_v - usual.mesh_v).max() < 1e-5
+
+
+def test_one_token_for_no_picture_gives_the_mesh_of_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sampling enlarges rounding: a change of 1e-6 in the noise moves vertices as far. A cell has a side of 0.063."""
+    one = mesh_of("hierarchical")
+    monkeypatch.delattr(Hunyuan3DDiT, "prepare_guided")
+    every = mesh_of("hierarchical")
+    assert one.faces.shape == every.faces.shape
+    assert cKDTree(one.vertices).query(every.vertices)[0].max() < 5e-3
+    assert abs(one.volume / every.volume - 1) < 1e-4
 
 
 def test_a_field_without_a_surface_gives_none() -> None:
