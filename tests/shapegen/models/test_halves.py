@@ -11,6 +11,7 @@ from hy3dgen.runtime.stages import recording
 from hy3dgen.shapegen import sampling
 from hy3dgen.shapegen.models.denoisers.halves import halves_of
 from hy3dgen.shapegen.models.denoisers.hunyuan3ddit import Hunyuan3DDiT
+from hy3dgen.shapegen.models.denoisers.hunyuandit import HunYuanDiTPlain
 from tests.shapegen import toys
 
 LATENTS, TOKENS = 10, 17
@@ -46,6 +47,45 @@ def test_the_guided_velocity_is_the_same(batch: int, split: bool, backend: str) 
         found = sampling.guided(model, model.prepare_guided(condition), 5.0, split=split)(latents, time)
     # RMS norms and time are float32 in every dtype.
     torch.testing.assert_close(found, expected, rtol=1e-4 if backend == "sliced" else 1e-6, atol=2e-6)
+
+
+def plain(**options: Any) -> HunYuanDiTPlain:
+    torch.manual_seed(4)
+    sizes: dict[str, Any] = {"in_channels": 4, "hidden_size": 16, "context_dim": 12, "num_heads": 2, "depth": 4}
+    sizes |= {"text_len": TOKENS, "num_moe_layers": 1, "num_experts": 4, "qk_norm": True}
+    return HunYuanDiTPlain(**{**sizes, **options}).eval()
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["together", "split"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("pooling", [False, True], ids=["tokens", "pooled"])
+@torch.inference_mode()
+def test_the_guided_velocity_of_the_plain_denoiser_is_the_same(batch: int, split: bool, pooling: bool) -> None:
+    options: dict[str, Any] = {"use_attention_pooling": True, "context_dim": 16} if pooling else {}
+    model = plain(**{"use_attention_pooling": False, **options}).double()
+    latents, time, condition = guided_inputs(batch, model.context_dim)
+    latents, time, condition = latents.double(), time.double(), {"main": condition["main"].double()}
+    expected = sampling.guided(model, model.prepare_condition(condition), 5.0, split=split)(latents, time)
+    found = sampling.guided(model, model.prepare_guided(condition), 5.0, split=split)(latents, time)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=2e-6)
+    assert not torch.allclose(found, sampling.unguided(model, {"main": condition["main"][:batch]})(latents, time))
+
+
+@torch.inference_mode()
+def test_the_plain_denoiser_asks_nothing_of_equal_tokens() -> None:
+    model = plain(use_attention_pooling=False)
+    seen: list[tuple[int, ...]] = []
+    for block in model.blocks:
+        for name in ("to_q", "to_k", "out_proj"):
+            block.attn2.get_submodule(name).register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[:2]))
+    latents, time, condition = guided_inputs(1)
+    sampling.guided(model, model.prepare_guided(condition), 5.0)(latents, time)
+    assert seen == [(1, TOKENS + 1), (1, LATENTS + 1), (1, LATENTS + 2)] * 4  # the time is a token
+
+
+def test_a_decoupled_model_keeps_all_tokens() -> None:
+    model = plain(context_dim=1024, use_attention_pooling=False, with_decoupled_ca=True, decoupled_ca_dim=3)
+    assert model.prepare_guided(guided_inputs(1, 1024)[2]) is None
 
 
 @torch.inference_mode()

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from hy3dgen.errors import InputError, UsageError
 from hy3dgen.runtime.attention import attend
+from hy3dgen.shapegen.models.denoisers.halves import Alike, Halves
 
 NORM_EPS = 1e-6
 
@@ -69,24 +70,45 @@ class CrossAttention(nn.Module):
             self.kv_proj_dca = nn.Linear(kdim, 2 * qdim, bias=qkv_bias)
             self.k_norm_dca = norm_layer(self.head_dim) if qk_norm else nn.Identity()
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """x: (B, N, qdim); y: (B, M, kdim), the last decoupled_ca_dim tokens being the additional ones.
+    def forward(self, x: Tensor, y: Tensor | Halves | Alike) -> Tensor:
+        """x: (B, N, qdim); y: (B, M, kdim), the last decoupled_ca_dim tokens being the additional ones. Halves are for
+        a batch [with ; without] in x; neither they nor equal tokens go with additional ones.
 
         Returns (B, N, qdim).
         """
-        batch, count, _ = x.shape
-        additional = None
+        count = x.shape[1]
+        if isinstance(y, Halves):
+            return self._in_halves(x, y)
+        if isinstance(y, Alike):
+            return self.out_proj(_join_heads(self._keys_values(y.token)[1])).expand(-1, count, -1)
+        num_additional = self.dca_dim if self.with_dca else 0
+        tokens, additional = y.split([y.shape[1] - num_additional, num_additional], dim=1)
+        q = self._queries(x)
+        found = _join_heads(attend(q, *self._keys_values(tokens)))
         if self.with_dca:
-            y, additional = y.split([y.shape[1] - self.dca_dim, self.dca_dim], dim=1)
-        q = self.q_norm(self.to_q(x).view(batch, count, self.num_heads, self.head_dim)).transpose(1, 2)
-        # A head takes its key and its value from neighbouring channels of keys ⊕ values, so that the first half of the
-        # heads finds both in to_k. The published weights were trained like this.
-        kv = torch.cat([self.to_k(y), self.to_v(y)], dim=-1).view(batch, -1, self.num_heads, 2 * self.head_dim)
-        k, v = kv.chunk(2, dim=-1)
-        found = _join_heads(attend(q, self.k_norm(k).transpose(1, 2), v.transpose(1, 2)))
-        if additional is not None:
             found = found + self.dca_weight * self._look_at_additional(q, additional)
         return self.out_proj(found)
+
+    def _in_halves(self, x: Tensor, y: Halves) -> Tensor:
+        """Whoever looks at equal tokens alone finds their value: the half without the picture needs no queries."""
+        count = x.shape[1]
+        k, v = self._keys_values(y.packed())
+        found = attend(self._queries(x.chunk(2)[0]), k[:, :, :-1], v[:, :, :-1])
+        out = self.out_proj(torch.cat([_join_heads(found), _join_heads(v[:, :, -1:])], dim=1))
+        return torch.cat([out[:, :count], out[:, count:].expand(-1, count, -1)])
+
+    def _queries(self, x: Tensor) -> Tensor:
+        """x: (B, N, qdim) → (B, H, N, D)."""
+        q = self.to_q(x).view(x.shape[0], x.shape[1], self.num_heads, self.head_dim)
+        return self.q_norm(q).transpose(1, 2)
+
+    def _keys_values(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """y: (B, M, kdim) → k, v, each (B, H, M, D)."""
+        # A head takes its key and its value from neighbouring channels of keys ⊕ values, so that the first half of the
+        # heads finds both in to_k. The published weights were trained like this.
+        kv = torch.cat([self.to_k(y), self.to_v(y)], dim=-1).view(y.shape[0], -1, self.num_heads, 2 * self.head_dim)
+        k, v = kv.chunk(2, dim=-1)
+        return self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
 
     def _look_at_additional(self, q: Tensor, y: Tensor) -> Tensor:
         kv = self.kv_proj_dca(y).view(y.shape[0], y.shape[1], 2, self.num_heads, self.head_dim)
