@@ -135,14 +135,12 @@ def _decode(work: Work, shape: ShapeWork) -> StageCost:
         for row in data["rows"][name]:
             extra_mb = max(row["extra_mb"], data["transformer_extra_mb"])
             cost = {"extra_mb": extra_mb, "ms": data["transformer_ms"] + row["ms"] * cubes}
-            tile, size = row.get("tile_points"), shape.sizes["vae"]
-            if tile is not None and tile > data["streamed_tile_points"]:
-                size = NetworkSize(size.weight_bytes, 0, size.weight_bytes)  # not in blocks: see streamed_tile_source
+            tile = row.get("tile_points")
             # The decoder takes tiles of any chunk, so a chunk is as long as is good for the rest of the walk.
             chunk = data["tiled_chunk"] if tile is not None else row["chunk"]
             levers: tuple[str, ...] = (f"{tile or chunk} field points at a time",)
             levers += ("FlashVDM decoder (lossy)",) if name != shape.decoder else ()
-            phase = _phase(work, "vae", size, cost)
+            phase = _phase(work, "vae", shape.sizes["vae"], cost)
             variants.append(Variant((phase,), chunk=chunk, tile_points=tile, levers=levers))
     return StageCost("decode", tuple(variants))
 
