@@ -124,6 +124,24 @@ def test_ready_kernels_give_the_same_and_leave_the_choice_as_it_was():
     assert torch.backends.cuda.cudnn_sdp_enabled() == before
 
 
+def test_only_large_attention_is_planned_where_kernels_are_to_be_ready(monkeypatch):
+    planned = []
+
+    def spy(q, k, v, attn_mask=None):
+        planned.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return v
+
+    monkeypatch.setattr(sdpa, "scaled_dot_product_attention", spy)
+    monkeypatch.setattr(sdpa, "PLANNING_PAYS", 2 * 3 * 10 * 20 * 8)
+    for queries in (9, 10):
+        q, k, v = draw((2, 3, queries, 8), 20)
+        with attention.ready_kernels():
+            attention.attend(q, k, v)
+        attention.attend(q, k, v)
+    usual = torch.backends.cuda.cudnn_sdp_enabled()
+    assert planned == [False, usual, True, usual]
+
+
 def test_auto_is_sdpa_on_the_cpu(monkeypatch):
     monkeypatch.delenv(door.ENVIRONMENT, raising=False)
     assert attention.resolve_backend(None, CPU) == "sdpa"
