@@ -148,6 +148,28 @@ def test_auto_is_sdpa_on_the_cpu(monkeypatch):
     assert attention.resolve_backend("auto", CPU) == "sdpa"
 
 
+def test_xformers_without_a_kernel_is_not_taken(monkeypatch):
+    """0.0.35 is one wheel for all, built for torch 2.10: under 2.11 it imports, warns, and has no operator."""
+
+    def none(q, k, v, attn_bias=None):
+        raise NotImplementedError("No operator found for `memory_efficient_attention_forward` with inputs:\n query")
+
+    ops = types.ModuleType("xformers.ops")
+    ops.memory_efficient_attention = none
+    monkeypatch.setitem(sys.modules, "xformers", types.ModuleType("xformers"))
+    monkeypatch.setitem(sys.modules, "xformers.ops", ops)
+    monkeypatch.setattr(xformers, "CUDA", "cpu")
+    for cached in (optional.reason_not_importable, xformers._reason_it_fails):
+        cached.cache_clear()
+    try:
+        assert attention.resolve_backend("auto", CPU) == "sdpa"
+        with pytest.raises(MissingExtraError, match=r"a build of xformers for torch .* is needed: No operator found"):
+            attention.resolve_backend("xformers", CPU)
+    finally:
+        for cached in (optional.reason_not_importable, xformers._reason_it_fails):
+            cached.cache_clear()
+
+
 def test_auto_prefers_xformers_where_it_works(monkeypatch):
     monkeypatch.setattr(xformers, "unavailable", lambda device: None)
     assert attention.resolve_backend("auto", CPU) == "xformers"

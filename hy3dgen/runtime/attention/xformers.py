@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 from hy3dgen.runtime.attention.optional import reason_not_importable
@@ -12,7 +14,21 @@ def unavailable(device: torch.device) -> str | None:
     """Why it cannot serve this device, or None."""
     if device.type != CUDA:
         return "xformers works on CUDA devices only"
-    return reason_not_importable("xformers.ops", "pip install xformers")
+    return reason_not_importable("xformers.ops", "pip install xformers") or _reason_it_fails(device)
+
+
+@cache
+def _reason_it_fails(device: torch.device) -> str | None:
+    """None when a small attention works. A wheel for another torch imports and only then has no kernel."""
+    from xformers.ops import memory_efficient_attention
+
+    q = torch.zeros(1, 8, 1, 64, device=device, dtype=torch.float16)
+    try:
+        memory_efficient_attention(q, q, q, attn_bias=None)
+    except (NotImplementedError, RuntimeError) as error:
+        built = f"a build of xformers for torch {torch.__version__} is needed"
+        return f"xformers is installed but has no kernel that works here; {built}: {str(error).splitlines()[0]}"
+    return None
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
