@@ -122,6 +122,22 @@ def test_a_request_whose_headers_never_end_loses_its_connection(
             assert b"event: end" in followed.content
 
 
+def test_answers_leave_without_waiting_for_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Head and body are two writes; the second waited 40 ms for the client's acknowledgement of the first."""
+    delays: list[bool] = []
+    connect = server.Protocol.connection_made
+
+    def connect_and_look(protocol: server.Protocol, transport: asyncio.Transport) -> None:
+        connect(protocol, transport)
+        accepted = transport.get_extra_info("socket")
+        delays.append(not accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(server.Protocol, "connection_made", connect_and_look)
+    with serving(settings_for(tmp_path)) as client:
+        assert client("GET", "/health").status_code == 200
+    assert delays == [False]
+
+
 def test_a_body_that_drips_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every byte came within the pause that is allowed, so that the body could take days."""
     monkeypatch.setattr(guard, "BODY_PAUSE_S", 0.1)
