@@ -40,9 +40,8 @@ def serve(kind: str, folder: str) -> None:
     """What the measured process runs: a server with real or stand-in work; prints its address."""
     import socket
 
-    import uvicorn
-
     from hy3dgen.service.rest.app import create_app
+    from hy3dgen.service.rest.server import Server
     from hy3dgen.service.service import Service
     from hy3dgen.service.settings import Limits, ServiceSettings, default_runner
     from tests.service.stand_ins import make_stand_in
@@ -52,7 +51,7 @@ def serve(kind: str, folder: str) -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     app = create_app(Service(ServiceSettings(folder=Path(folder), limits=limits, make_runner=runner)))
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
+    Server(app).run(sockets=[listener])
 
 
 @contextmanager
