@@ -18,7 +18,7 @@ from training import checkpoints
 from training.__main__ import main
 from training.generator import draw
 from training.generator.stream import ShapeStream
-from training.ranks import Ranks, started_at
+from training.ranks import Ranks, _waited, started_at
 from training.schedules import ByTime, Until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +85,14 @@ def test_a_failure_of_one_ends_all(tmp_path: Path):
     made = run("flow", "--out", str(tmp_path), "--processes", "2", "--load", str(tmp_path / "missing"), *SMALL)
     assert made.returncode == 2 and "missing" in made.stderr
     assert time.monotonic() - begin < 120
+
+
+def test_the_exit_code_is_that_of_the_failure_not_of_those_ended_for_it():
+    waits = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    fails = subprocess.Popen([sys.executable, "-c", "raise SystemExit(2)"])
+    begin = time.monotonic()
+    assert _waited([waits, fails]) == 2
+    assert waits.returncode not in (None, 0) and time.monotonic() - begin < 30
 
 
 def test_gradients_are_averaged_over_processes(tmp_path: Path):
