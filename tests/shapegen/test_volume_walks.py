@@ -8,7 +8,6 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from hy3dgen.shapegen.models.autoencoders.decoding import surface_cells
 from hy3dgen.shapegen.models.autoencoders.decoding.hierarchical import Evaluate, reference_walk
 from hy3dgen.shapegen.models.autoencoders.decoding.lattice import ladder_of
 from hy3dgen.shapegen.models.autoencoders.decoding.lean import lean_ladder, lean_walk
@@ -97,21 +96,6 @@ def test_reference_walk_gives_the_dense_mesh(seed: int, resolution: int, truncat
     scene = Scene(seed, truncation, 0.0)
     grid = reference_walk(scene, resolution, level=0.0, min_resolution=31)
     assert_same_mesh(grid, dense(scene, resolution))
-
-
-def test_the_walk_is_the_same_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long lists of cells are gone through in parts, by threads of their own."""
-    parts: list[int] = []
-    split = np.array_split
-    monkeypatch.setattr(np, "array_split", lambda numbers, count: parts.append(count) or split(numbers, count))
-    grids = []
-    for threads in (1, 4):
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        monkeypatch.setattr(surface_cells, "PART", 50)
-        grids += [lean_walk(Scene(3, t, 0.02), 70, level=0.0, min_resolution=63) for t in (0.05, 0.2)]
-        assert bool(parts) == (threads > 1)
-    for one, four in zip(grids[:2], grids[2:], strict=True):
-        assert np.array_equal(one.numpy(), four.numpy(), equal_nan=True)
 
 
 def test_lean_walk_asks_for_little() -> None:

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from hy3dgen.shapegen.models.autoencoders.decoding import surface_cells
-from hy3dgen.shapegen.models.autoencoders.decoding.surface_cells import in_parts
 
 Evaluate = Callable[[int, Tensor | None], Tensor]
 
@@ -132,16 +131,14 @@ def refine_level(
     grid, coarse = state.values, state.resolution
     saturating = jump > SATURATING_JUMP
     reach = np.float32(min(HALF_DIAGONAL * jump, SATURATED) if saturating else 0.0)
-    possible = in_parts(lambda part: surface_cells.possible_cells(grid, part, reach), state.cells)
-    cells, doubts = (np.concatenate(parts) for parts in zip(*possible, strict=True))
+    cells, doubts = surface_cells.possible_cells(grid, state.cells, reach)
     children = surface_cells.children(cells, coarse, finer)
     if not saturating:
         doubt = np.zeros(coarse**3, dtype=np.float32)
         doubt[cells] = doubts
         points = surface_cells.corner_points(children, finer)
         signs = surface_cells.signs_by_interpolation(grid, doubt, points, finer)
-        uncertain = in_parts(lambda part: surface_cells.uncertain_cells(signs, part, finer), children)
-        children = np.concatenate(uncertain)
+        children = surface_cells.uncertain_cells(signs, children, finer)
     fine = _unknown(finer) if last else _interpolated(grid, finer).reshape(-1)
     known = np.zeros(fine.shape, dtype=bool)
 
@@ -162,8 +159,7 @@ def refine_level(
 
 def _answered(state: Level, points: np.ndarray, finer: int) -> tuple[np.ndarray, np.ndarray]:
     """(n,) bool: points of the finer grid that are points of the coarse one and known there; and their values."""
-    asked = in_parts(lambda part: surface_cells.answered(state.values, state.known, part, finer), points)
-    places = np.concatenate(asked)
+    places = surface_cells.answered(state.values, state.known, points, finer)
     same = places >= 0
     return same, state.values.reshape(-1)[places[same]]
 
@@ -183,7 +179,7 @@ def _close(
     """
     while len(new):
         around = surface_cells.cells_around(new, resolution)
-        added = np.concatenate(in_parts(lambda part: surface_cells.open_cells(fine, known, part, resolution), around))
+        added = surface_cells.open_cells(fine, known, around, resolution)
         points = surface_cells.corner_points(added, resolution)
         new = points[~known[points]]
         if len(new):

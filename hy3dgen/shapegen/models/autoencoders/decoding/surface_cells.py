@@ -7,35 +7,15 @@ whoever computes it. Knows neither fields nor levels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
-
 import numpy as np
-import torch
 
 from hy3dgen.meshes.jit import compiled
 
-T = TypeVar("T")
-
-PART = 1 << 15  # numbers of a list that are worth a thread
 _WORD = 64  # bits of a set's word: a mask of bytes would be 57 MB at 384 cells per axis
 HALF = np.float32(0.5)
 ONE = np.float32(1)
 TWO = np.float32(2)
 FOUR = np.float32(4)
-
-
-def in_parts(loop: Callable[[np.ndarray], T], numbers: np.ndarray) -> list[T]:
-    """What ``loop`` gives for consecutive parts of a long list, on torch's number of threads.
-
-    For loops that keep to their own numbers: joined, the results are those of the whole list.
-    """
-    parts = min(torch.get_num_threads(), len(numbers) // PART)
-    if parts < 2:
-        return [loop(numbers)]
-    with ThreadPoolExecutor(parts) as pool:
-        return list(pool.map(loop, np.array_split(numbers, parts)))
 
 
 @compiled
@@ -182,20 +162,15 @@ def possible_cells(grid, cells, reach):
     return found[:count].copy(), doubts[:count].copy()
 
 
-def signs_by_interpolation(grid: np.ndarray, cell_doubt: np.ndarray, points: np.ndarray, finer: int) -> np.ndarray:
+@compiled
+def signs_by_interpolation(grid, cell_doubt, points, finer):
     """((finer + 1)³,) uint8: at the points 1 for possibly not above 0, 2 for possibly not below, 3 for both; else 0.
 
     grid: (g, g, g) float32; cell_doubt: (r³,) float32, how far an interpolated value in a cell may be off at most
     """
-    signs = np.zeros((finer + 1) ** 3, dtype=np.uint8)
-    in_parts(lambda part: _mark_signs(signs, grid, cell_doubt, part, finer), points)
-    return signs
-
-
-@compiled
-def _mark_signs(signs, grid, cell_doubt, points, finer):
     coarse = grid.shape[0] - 1
     size = finer + 1
+    signs = np.zeros(size * size * size, dtype=np.uint8)
     for point in points:
         x, y, z = _axes(point, size)
         x, y, z = x * coarse, y * coarse, z * coarse
@@ -212,6 +187,7 @@ def _mark_signs(signs, grid, cell_doubt, points, finer):
         bend = max(FOUR * u * (ONE - u), FOUR * v * (ONE - v), FOUR * w * (ONE - w))  # 0 at points of the coarse grid
         doubt = cell_doubt[(i * coarse + j) * coarse + k] * bend
         signs[point] = (1 if value - doubt <= 0 else 0) + (2 if value + doubt >= 0 else 0)
+    return signs
 
 
 @compiled
