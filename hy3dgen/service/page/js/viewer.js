@@ -2,8 +2,6 @@
 import { element, find } from "./dom.js";
 import { t } from "./i18n.js";
 
-const LOAD_MS = 10000; // after which a file that is neither loaded nor refused keeps no other waiting
-
 export class Viewer {
   constructor(box, tools, api) {
     Object.assign(this, { box, tools, api });
@@ -12,7 +10,6 @@ export class Viewer {
     this.urls = {}; // "mesh" and "result" -> address of the loaded file
     this.asked = new Set(); // what is on its way: progress comes several times a second
     this.shown = null;
-    this.loading = null; // ends when the file that was given to the view last is loaded or refused
     this.turn = 0; // counts jobs, so that what comes late for an earlier one is dropped
     for (const radio of tools.querySelectorAll("[name=shown]")) radio.addEventListener("change", () => this.show(radio.value));
     find("#turn", tools).addEventListener("change", (event) => this.view?.toggleAttribute("auto-rotate", event.target.checked));
@@ -25,7 +22,6 @@ export class Viewer {
     this.urls = {};
     this.asked.clear();
     this.shown = null;
-    this.loading = null;
     this.view?.remove();
     this.view = null;
     this.tools.hidden = true;
@@ -50,37 +46,24 @@ export class Viewer {
     if (turn !== this.turn) return;
     this.urls[what] = URL.createObjectURL(content);
     this.name = name;
-    if (what === "result" || !this.urls.result) this.show(what); // not waited for: what comes next is about the download
+    if (what === "result" || !this.urls.result) await this.show(what);
     for (const radio of this.tools.querySelectorAll("[name=shown]")) radio.disabled = !this.urls[radio.value];
   }
 
   async show(what) {
-    const turn = this.turn;
+    this.shown = what; // who asks last is served: two imports of one module do not always end in their order
     try {
       await import("../vendor/model-viewer.min.js");
     } catch {
       this.fail();
       return;
     }
-    while (turn === this.turn && this.loading) await this.loading; // a view that gets two files at once may show neither
-    if (turn !== this.turn || !this.urls[what]) return;
+    if (this.shown !== what || !this.urls[what]) return;
     if (!this.view) this.create();
-    if (this.view.src === this.urls[what]) return;
-    this.wait();
-    this.shown = what;
     // Bare white would hardly stand out from a light page.
     this.view.exposure = what === "mesh" ? 0.55 : 1;
     this.view.src = this.urls[what];
     for (const radio of this.tools.querySelectorAll("[name=shown]")) radio.checked = radio.value === what;
-  }
-
-  wait() {
-    const view = this.view;
-    const loading = new Promise((resolve) => {
-      for (const event of ["load", "error"]) view.addEventListener(event, resolve, { once: true });
-      setTimeout(resolve, LOAD_MS);
-    }).then(() => { if (this.loading === loading) this.loading = null; });
-    this.loading = loading;
   }
 
   create() {
