@@ -20,11 +20,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from hy3dgen.runtime.attention.sdpa import ALL_KERNELS
 from hy3dgen.runtime.clock import Stopwatch
 from hy3dgen.runtime.device import describe, pick_device, synchronize
 
 RESULT = Path(__file__).resolve().parent / "results" / "first_calls.json"
-KINDS = {"usual": None, "flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
+KINDS = {"usual": ALL_KERNELS, "flash": [SDPBackend.FLASH_ATTENTION], "cudnn": [SDPBackend.CUDNN_ATTENTION]}
 SHAPES = {
     "shape denoiser, both halves": (2, 16, 4442, 4442),
     "shape denoiser, one half": (1, 16, 3073, 4442),
@@ -61,8 +62,7 @@ def row_of(name: str, shape: tuple[int, int, int, int], device: torch.device) ->
     def call() -> torch.Tensor:
         return scaled_dot_product_attention(q, k, v)
 
-    for kind, kernel in KINDS.items():
-        kernels = list(SDPBackend.__members__.values())[1:] if kernel is None else [kernel]
+    for kind, kernels in KINDS.items():
         try:
             with sdpa_kernel(kernels):
                 row[kind] = {"first_ms": measured_ms(call, device), "steady_ms": measured_ms(call, device, REPEATS)}

@@ -3,7 +3,7 @@
     python -m benchmarks.service [--clients 1 10 100] [--jobs 100] [--out benchmarks/results/service.json]
 
 The server is a process of its own, and so is its worker. Requests are measured with work that takes no time
-(tests/service/stand_ins.py); memory with real small jobs of the embedded model, after a few to warm up.
+(tests/service/stand_ins.py); memory with real small jobs of the embedded model, after some to warm up.
 """
 
 from __future__ import annotations

@@ -96,10 +96,8 @@ def joined(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
     distributed.init_process_group(backend, rank=rank, world_size=world)
-    ranks = Ranks(rank, world)
     try:
-        yield ranks, device
-        ranks.wait()  # none takes its connections down while another still uses them
+        yield Ranks(rank, world), device
     finally:
         distributed.destroy_process_group()
 

@@ -117,10 +117,10 @@ def prepared(network: Any, condition: Any, *, guided: bool) -> Any:
     """
     if guided:
         shorten = getattr(network, "prepare_guided", None)
-        short = None if shorten is None else shorten(condition)
-        why = "the tokens for 'no picture' are all alike (exact)" if short is not None else "this model's are not alike"
-        if shorten is None:
-            why = "this denoiser takes them as they are"
+        short, why = None, "this denoiser takes them as they are"
+        if shorten is not None:
+            short = shorten(condition)
+            why = "this model's are not alike" if short is None else "they are all alike (exact)"
         current().decide(ONE_TOKEN, short is not None, why)
         if short is not None:
             return short

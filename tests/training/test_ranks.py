@@ -95,6 +95,16 @@ def test_the_exit_code_is_that_of_the_failure_not_of_those_ended_for_it():
     assert waits.returncode not in (None, 0) and time.monotonic() - begin < 30
 
 
+def test_one_of_several_ends_without_taking_libraries_down():
+    code = "import atexit; atexit.register(print, 'down'); from training.ranks import leave; print('up'); leave(3)"
+    for world, words in (("1", "up\ndown\n"), ("2", "up\n")):
+        made = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"WORLD_SIZE": world}, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        assert (made.returncode, made.stdout) == (3, words)
+
+
 def test_gradients_are_averaged_over_processes(tmp_path: Path):
     script = tmp_path / "means.py"
     script.write_text(
